@@ -1,0 +1,22 @@
+//! Compiles the `.proto` files without an installed `protoc`, and keeps their descriptors for reflection.
+
+use std::{env, fs, path::PathBuf};
+
+use prost::Message as _;
+
+const FILES: [&str; 5] = [
+    "quorate/types/v1/types.proto",
+    "quorate/membership/v1/membership.proto",
+    "quorate/quorum/v1/quorum.proto",
+    "quorate/config/v1/config.proto",
+    "quorate/gateway/v1/gateway.proto",
+];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=quorate");
+    let descriptors = protox::compile(FILES, ["."])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    Ok(())
+}
