@@ -1,0 +1,202 @@
+//! Logs on stderr, and spans to an OpenTelemetry collector.
+//!
+//! | environment | effect | default |
+//! |---|---|---|
+//! | `QUORATE_LOG` | which log lines: `info`, `debug`, `info,membership_core=trace` ... | `info` |
+//! | `QUORATE_LOG_FORMAT` | `text` or `json` | `text` |
+//! | `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` | export spans over gRPC to this address | no export |
+//! | `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG` | which traces, unless a caller has decided | all |
+//!
+//! Without a collector the trace context of callers still travels on; only nothing is sampled here.
+
+use std::{env, error::Error, fmt::Write as _, io::IsTerminal as _, time::Duration};
+
+use opentelemetry::{KeyValue, trace::TracerProvider as _};
+use opentelemetry_otlp::SpanExporter;
+use opentelemetry_sdk::{
+    Resource,
+    trace::{Sampler, SdkTracerProvider},
+};
+use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::{LevelFilter, filter_fn},
+    layer::SubscriberExt as _,
+    registry::LookupSpan,
+    util::SubscriberInitExt as _,
+};
+
+use crate::node::NodeConfig;
+
+/// The longest that the last spans may take to be exported at the end.
+const FLUSH: Duration = Duration::from_secs(3);
+
+/// Crates whose spans and events are exported. Those of the RPC stack below would drown them, and the
+/// exporter's own would feed back into it.
+const EXPORTED: [&str; 8] =
+    ["quorate", "membership", "quorum", "config_store", "configd", "gateway", "corosync_conf", "pvecm"];
+
+/// Why logging and tracing could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// `QUORATE_LOG` is no filter.
+    #[error("QUORATE_LOG = '{value}' is no log filter")]
+    Filter {
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        source: tracing_subscriber::filter::ParseError,
+    },
+    /// `QUORATE_LOG_FORMAT` is neither `text` nor `json`.
+    #[error("QUORATE_LOG_FORMAT = '{value}' is unknown; use text or json")]
+    Format {
+        /// Its value.
+        value: String,
+    },
+    /// The exporter refuses its settings.
+    #[error("cannot set up the export of spans (see OTEL_EXPORTER_OTLP_*)")]
+    Exporter {
+        /// What it said.
+        source: opentelemetry_otlp::ExporterBuildError,
+    },
+}
+
+/// Logging and tracing of this process; ends with [`Telemetry::stop`].
+#[must_use = "spans are lost unless `stop` is awaited"]
+pub struct Telemetry {
+    provider: SdkTracerProvider,
+}
+
+impl Telemetry {
+    /// Sets up logs and spans for the whole process. Must be called inside a runtime, once.
+    ///
+    /// # Errors
+    /// [`TelemetryError`] if an environment variable makes no sense.
+    pub fn start(service: &'static str, node: &NodeConfig) -> Result<Self, TelemetryError> {
+        let provider = tracer_provider(resource(service, node))?;
+        tracing_subscriber::registry()
+            .with(span_layer(&provider, service))
+            .with(log_layer(&log_filter()?)?)
+            .init();
+        Ok(Self { provider })
+    }
+
+    /// Exports what is left and stops.
+    pub async fn stop(self) {
+        // The exporter needs this runtime's threads while `shutdown` blocks its own.
+        let stopped = tokio::task::spawn_blocking(move || self.provider.shutdown_with_timeout(FLUSH)).await;
+        if let Ok(Err(err)) = stopped {
+            tracing::warn!(error = chain(&err), "the last spans may be lost");
+        }
+    }
+}
+
+fn tracer_provider(resource: Resource) -> Result<SdkTracerProvider, TelemetryError> {
+    let exporting = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
+        .iter()
+        .any(|name| env::var_os(name).is_some_and(|value| !value.is_empty()));
+    crate::trace_context::set_exporting(exporting);
+    let builder = SdkTracerProvider::builder().with_resource(resource);
+    if !exporting {
+        let sampler = Sampler::ParentBased(Box::new(Sampler::AlwaysOff));
+        return Ok(builder.with_sampler(sampler).build());
+    }
+    let exporter =
+        SpanExporter::builder().with_tonic().build().map_err(|source| TelemetryError::Exporter { source })?;
+    Ok(builder.with_batch_exporter(exporter).build())
+}
+
+fn resource(service: &'static str, node: &NodeConfig) -> Resource {
+    let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    Resource::builder()
+        .with_service_name(service)
+        .with_attributes([
+            KeyValue::new("service.namespace", "quorate"),
+            KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+            KeyValue::new("service.instance.id", format!("{}/{service}", node.name)),
+            KeyValue::new("host.name", host),
+            KeyValue::new("node.name", node.name.to_string()),
+        ])
+        .build()
+}
+
+/// Makes OpenTelemetry spans of the spans of this project's crates.
+pub(crate) fn span_layer<S>(provider: &SdkTracerProvider, service: &'static str) -> impl Layer<S> + use<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    tracing_opentelemetry::layer()
+        .with_location(false)
+        .with_threads(false)
+        .with_target(false)
+        .with_tracked_inactivity(false)
+        .with_context_activation(false)
+        .with_tracer(provider.tracer(service))
+        .with_filter(filter_fn(is_exported))
+        .with_filter(LevelFilter::INFO)
+}
+
+fn is_exported(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() <= Level::INFO && EXPORTED.iter().any(|name| metadata.target().starts_with(name))
+}
+
+fn log_filter() -> Result<EnvFilter, TelemetryError> {
+    let value = env::var("QUORATE_LOG").unwrap_or_default();
+    let value = if value.is_empty() { "info".to_owned() } else { value };
+    EnvFilter::try_new(&value).map_err(|source| TelemetryError::Filter { value, source })
+}
+
+fn log_layer<S>(filter: &EnvFilter) -> Result<Box<dyn Layer<S> + Send + Sync>, TelemetryError>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let filter = filter.clone();
+    match env::var("QUORATE_LOG_FORMAT").as_deref().unwrap_or("text") {
+        "" | "text" => Ok(layer.with_ansi(std::io::stderr().is_terminal()).with_filter(filter).boxed()),
+        "json" => Ok(layer.json().with_filter(filter).boxed()),
+        other => Err(TelemetryError::Format { value: other.to_owned() }),
+    }
+}
+
+/// An error with all its causes on one line: `cannot read x: permission denied`.
+#[must_use]
+pub fn chain(err: &dyn Error) -> String {
+    let mut text = err.to_string();
+    let mut cause = err.source();
+    while let Some(source) = cause {
+        let _ = write!(text, ": {source}");
+        cause = source.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot open the store")]
+    struct Outer(#[source] std::io::Error);
+
+    #[test]
+    fn a_chain_has_every_cause_once() {
+        let err = Outer(std::io::Error::other("disk full"));
+
+        assert_eq!(chain(&err), "cannot open the store: disk full");
+    }
+
+    #[test]
+    fn the_resource_names_daemon_and_node() {
+        let resource = resource("quorumd", &NodeConfig::named("hp1".parse().unwrap()));
+
+        for (key, value) in [
+            ("service.name", "quorumd"),
+            ("service.namespace", "quorate"),
+            ("service.instance.id", "hp1/quorumd"),
+            ("node.name", "hp1"),
+        ] {
+            assert_eq!(resource.get(&key.into()).map(|v| v.to_string()), Some(value.to_owned()), "{key}");
+        }
+    }
+}
