@@ -5,6 +5,7 @@
 
 pub mod cfg;
 pub mod cmap;
+pub mod cpg;
 pub mod pg;
 pub mod service;
 pub mod srp;
