@@ -30,6 +30,7 @@
 //! | `node.rs` | [`NodeConfig`]: `etc/quorate/node.toml` |
 //! | `server.rs`, `listen.rs`, `health.rs` | [`Server`]: gRPC, reflection, health and `/metrics` on one Unix socket |
 //! | `client.rs` | [`client::daemon_channel`]: the way to another daemon of this node |
+//! | `backoff.rs` | [`backoff::Backoff`]: pauses between attempts |
 //! | `rpc/` | the layers that give each call a span, a trace context and a duration |
 //! | `trace_context.rs` | `traceparent` of the current span, for messages that leave the process |
 //! | `telemetry.rs` | logs, spans and their export |
@@ -40,6 +41,7 @@
 //! Sources: OpenTelemetry semantic conventions for RPC 1.44; W3C Trace Context 1; gRPC health checking
 //! protocol; OpenMetrics 1.0.
 
+pub mod backoff;
 pub mod client;
 pub mod health;
 pub mod listen;
