@@ -13,4 +13,4 @@ pub mod metrics;
 pub mod names;
 pub mod server;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
