@@ -1,0 +1,235 @@
+//! What is observable from outside: the events that the checkers judge.
+//!
+//! An observation is what a client of a daemon sees, or what a daemon's disk holds; never a private
+//! field of a core. A checker that is fed a history by hand therefore needs no cluster.
+//!
+//! Processes live many times: `*Started` begins a life, `*Stopped` (crash, kill or leave) ends it.
+
+use std::fmt;
+
+use quorate_types::{NodeId, RingId};
+
+use crate::event::SimTime;
+
+/// Something that was observed at a node.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Observation {
+    /// When.
+    pub at: SimTime,
+    /// Where.
+    pub node: NodeId,
+    /// What.
+    pub event: Event,
+}
+
+impl fmt::Display for Observation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at {:.6} s node {}: {}", self.at.as_secs_f64(), self.node, self.event)
+    }
+}
+
+/// The two test clients that every membership daemon has, each in a process group of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Probe {
+    /// Joined with agreed delivery; it sees the configurations of the ring as the watchers do.
+    Agreed,
+    /// Joined with safe delivery; it sees the configurations as its own event stream tells them.
+    Safe,
+}
+
+impl Probe {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Agreed, Self::Safe];
+}
+
+/// Number of a test message, unique in a run.
+pub type MessageId = u64;
+
+/// Number of a write to the store, unique in a run.
+pub type WriteId = u64;
+
+/// A configuration change as seen on one stream of events.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Change {
+    /// The members of the old ring that move together into the ring `next`.
+    Transitional {
+        /// The ring that is being installed.
+        next: RingId,
+        /// Who moves there together with this node.
+        members: Vec<NodeId>,
+    },
+    /// A new ring.
+    Regular {
+        /// Its id.
+        ring: RingId,
+        /// Its members.
+        members: Vec<NodeId>,
+    },
+}
+
+/// What a replica holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    /// Sequence of the last quorate ring in which the replica was in sync.
+    pub epoch: u64,
+    /// Version of its tree.
+    pub version: u64,
+    /// Hash over its tree.
+    pub checksum: u64,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "epoch {} version {} checksum {:08x}", self.epoch, self.version, self.checksum >> 32)
+    }
+}
+
+/// How a write ended, as its client was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It is on the disks of a majority.
+    Acknowledged {
+        /// Version of the tree after it.
+        version: u64,
+    },
+    /// It was not and will not be applied.
+    Refused,
+    /// It may or may not be applied.
+    Unknown,
+}
+
+/// The kinds of observation.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// membershipd began with this ring sequence from its disk.
+    MembershipStarted {
+        /// What the ring-sequence file held.
+        ring_seq: u64,
+    },
+    /// membershipd is gone.
+    MembershipStopped,
+    /// The ring sequence is durable.
+    RingSeqDurable(u64),
+    /// The ring changed, as watchers of membershipd see it.
+    Ring(Change),
+    /// All services have synchronised in this ring.
+    SyncCompleted(RingId),
+    /// The probe is a member of its group from here on.
+    ProbeJoined(Probe),
+    /// The probe's own event stream reported a configuration (safe probe only).
+    ProbeRing(Probe, Change),
+    /// The probe handed over a message and it was accepted.
+    Sent {
+        /// Which probe.
+        probe: Probe,
+        /// The message.
+        message: MessageId,
+        /// Its size in bytes.
+        size: usize,
+    },
+    /// The probe received a message.
+    Delivered {
+        /// Which probe.
+        probe: Probe,
+        /// The message; `None` if what arrived is nothing that any probe ever sent.
+        message: Option<MessageId>,
+        /// Who sent it, as the event says.
+        origin: NodeId,
+        /// Ring in which it was ordered.
+        ring: RingId,
+        /// Its place in that ring's order; messages packed together share one.
+        seq: u32,
+    },
+    /// The probe was told who is in its group.
+    GroupMembers {
+        /// Which probe.
+        probe: Probe,
+        /// Nodes with a process in the group, ascending.
+        members: Vec<NodeId>,
+    },
+    /// quorumd began.
+    QuorumStarted,
+    /// quorumd is gone.
+    QuorumStopped,
+    /// quorumd published its status.
+    Quorum {
+        /// Whether this node may act.
+        quorate: bool,
+        /// The configuration that was counted; `None` while there is no ring.
+        ring: Option<RingId>,
+        /// Its members.
+        members: Vec<NodeId>,
+        /// The expected votes that were used.
+        expected_votes: u32,
+    },
+    /// configd began with what its disk held.
+    StoreStarted(Position),
+    /// configd is gone.
+    StoreStopped,
+    /// Whether the replica takes writes.
+    StoreWritable(bool),
+    /// The replica's tree moved to this position, in memory.
+    Applied(Position),
+    /// The replica's disk holds this position.
+    Durable(Position),
+    /// A client asked for a write at this node.
+    Submitted(WriteId),
+    /// The client got its answer.
+    Replied(WriteId, Outcome),
+    /// The replica's tree as it is now: every test write whose effect it holds, ascending.
+    Tree(Vec<WriteId>),
+}
+
+fn nodes(members: &[NodeId]) -> String {
+    members.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Transitional { next, members } => {
+                write!(f, "transitional towards {next} with {{{}}}", nodes(members))
+            }
+            Self::Regular { ring, members } => write!(f, "RING {ring} {{{}}}", nodes(members)),
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MembershipStarted { ring_seq } => write!(f, "membershipd starts, ring seq {ring_seq:x}"),
+            Self::MembershipStopped => f.write_str("membershipd stops"),
+            Self::RingSeqDurable(seq) => write!(f, "ring seq {seq:x} durable"),
+            Self::Ring(change) => change.fmt(f),
+            Self::SyncCompleted(ring) => write!(f, "sync completed in {ring}"),
+            Self::ProbeJoined(probe) => write!(f, "{probe:?} probe joined"),
+            Self::ProbeRing(probe, change) => write!(f, "{probe:?} probe sees {change}"),
+            Self::Sent { probe, message, size } => write!(f, "{probe:?} sends #{message} ({size} bytes)"),
+            Self::Delivered { probe, message: Some(message), origin, ring, seq } => {
+                write!(f, "{probe:?} delivers #{message} from {origin}, {ring}:{seq}")
+            }
+            Self::Delivered { probe, message: None, origin, ring, seq } => {
+                write!(f, "{probe:?} delivers GARBAGE from {origin}, {ring}:{seq}")
+            }
+            Self::GroupMembers { probe, members } => write!(f, "{probe:?} group is {{{}}}", nodes(members)),
+            Self::QuorumStarted => f.write_str("quorumd starts"),
+            Self::QuorumStopped => f.write_str("quorumd stops"),
+            Self::Quorum { quorate, ring, members, expected_votes } => {
+                let word = if *quorate { "QUORATE" } else { "not quorate" };
+                let ring = ring.map_or_else(|| "no ring".to_owned(), |ring| ring.to_string());
+                write!(f, "{word} in {ring} {{{}}}, {expected_votes} expected", nodes(members))
+            }
+            Self::StoreStarted(position) => write!(f, "configd starts, {position}"),
+            Self::StoreStopped => f.write_str("configd stops"),
+            Self::StoreWritable(writable) => {
+                f.write_str(if *writable { "store WRITABLE" } else { "store read-only" })
+            }
+            Self::Applied(position) => write!(f, "store applied {position}"),
+            Self::Durable(position) => write!(f, "store durable {position}"),
+            Self::Submitted(write) => write!(f, "write {write} submitted"),
+            Self::Replied(write, outcome) => write!(f, "write {write} ended: {outcome:?}"),
+            Self::Tree(writes) => write!(f, "tree holds {} test writes", writes.len()),
+        }
+    }
+}
