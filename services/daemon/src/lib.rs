@@ -31,6 +31,7 @@
 //! | `server.rs`, `listen.rs`, `health.rs` | [`Server`]: gRPC, reflection, health and `/metrics` on one Unix socket |
 //! | `client.rs` | [`client::daemon_channel`]: the way to another daemon of this node |
 //! | `backoff.rs` | [`backoff::Backoff`]: pauses between attempts |
+//! | `ownership.rs` | whose data lies below the root |
 //! | `rpc/` | the layers that give each call a span, a trace context and a duration |
 //! | `trace_context.rs` | `traceparent` of the current span, for messages that leave the process |
 //! | `telemetry.rs` | logs, spans and their export |
@@ -47,6 +48,7 @@ pub mod health;
 pub mod listen;
 pub mod metrics;
 pub mod node;
+pub mod ownership;
 pub mod paths;
 pub mod rpc;
 pub mod server;

@@ -50,6 +50,12 @@ impl Root {
         self.0.join("var/lib/quorate").join(daemon)
     }
 
+    /// `var/lib/quorate/node-name`: whose data lies beside it.
+    #[must_use]
+    pub fn owner_mark(&self) -> PathBuf {
+        self.0.join("var/lib/quorate/node-name")
+    }
+
     /// `run/quorate`: the directory of all sockets.
     #[must_use]
     pub fn run_dir(&self) -> PathBuf {

@@ -73,10 +73,27 @@ impl Telemetry {
     /// # Errors
     /// [`TelemetryError`] if an environment variable makes no sense.
     pub fn start(service: &'static str, node: &NodeConfig) -> Result<Self, TelemetryError> {
+        Self::start_with(service, Some(node), "info")
+    }
+
+    /// The same for a command that a person runs: it belongs to no node, and logs only what `QUORATE_LOG`
+    /// asks for. Must be called inside a runtime, once.
+    ///
+    /// # Errors
+    /// [`TelemetryError`] if an environment variable makes no sense.
+    pub fn start_command(command: &'static str) -> Result<Self, TelemetryError> {
+        Self::start_with(command, None, "off")
+    }
+
+    fn start_with(
+        service: &'static str,
+        node: Option<&NodeConfig>,
+        default_filter: &str,
+    ) -> Result<Self, TelemetryError> {
         let provider = tracer_provider(resource(service, node))?;
         tracing_subscriber::registry()
             .with(span_layer(&provider, service))
-            .with(log_layer(&log_filter()?)?)
+            .with(log_layer(&log_filter(default_filter)?)?)
             .init();
         Ok(Self { provider })
     }
@@ -106,17 +123,22 @@ fn tracer_provider(resource: Resource) -> Result<SdkTracerProvider, TelemetryErr
     Ok(builder.with_batch_exporter(exporter).build())
 }
 
-fn resource(service: &'static str, node: &NodeConfig) -> Resource {
+fn resource(service: &'static str, node: Option<&NodeConfig>) -> Resource {
+    let of_node = node.map(|node| {
+        [
+            KeyValue::new("service.instance.id", format!("{}/{service}", node.name)),
+            KeyValue::new("node.name", node.name.to_string()),
+        ]
+    });
     let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     Resource::builder()
         .with_service_name(service)
         .with_attributes([
             KeyValue::new("service.namespace", "quorate"),
             KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
-            KeyValue::new("service.instance.id", format!("{}/{service}", node.name)),
             KeyValue::new("host.name", host),
-            KeyValue::new("node.name", node.name.to_string()),
         ])
+        .with_attributes(of_node.into_iter().flatten())
         .build()
 }
 
@@ -140,9 +162,9 @@ fn is_exported(metadata: &Metadata<'_>) -> bool {
     *metadata.level() <= Level::INFO && EXPORTED.iter().any(|name| metadata.target().starts_with(name))
 }
 
-fn log_filter() -> Result<EnvFilter, TelemetryError> {
+fn log_filter(default: &str) -> Result<EnvFilter, TelemetryError> {
     let value = env::var("QUORATE_LOG").unwrap_or_default();
-    let value = if value.is_empty() { "info".to_owned() } else { value };
+    let value = if value.is_empty() { default.to_owned() } else { value };
     EnvFilter::try_new(&value).map_err(|source| TelemetryError::Filter { value, source })
 }
 
@@ -188,7 +210,7 @@ mod tests {
 
     #[test]
     fn the_resource_names_daemon_and_node() {
-        let resource = resource("quorumd", &NodeConfig::named("hp1".parse().unwrap()));
+        let resource = resource("quorumd", Some(&NodeConfig::named("hp1".parse().unwrap())));
 
         for (key, value) in [
             ("service.name", "quorumd"),
