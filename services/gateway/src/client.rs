@@ -1,0 +1,103 @@
+//! The ways to the other daemons of this node.
+//!
+//! One channel per daemon, kept for good: it connects at the first call and again after a restart of
+//! the daemon. Calls that pass through the gateway share these channels with its own.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use hyper_util::rt::TokioIo;
+use quorate_daemon::{
+    Root,
+    client::{DaemonChannel, traced},
+};
+use quorate_proto::{
+    config::v1::config_service_client::ConfigServiceClient,
+    membership::v1::membership_service_client::MembershipServiceClient,
+    quorum::v1::quorum_service_client::QuorumServiceClient,
+};
+use tokio::net::UnixStream;
+use tonic::transport::{Endpoint, Uri};
+
+/// The daemons behind the gateway, in the order in which they depend on each other.
+pub const DAEMONS: [&str; 3] = ["membershipd", "quorumd", "configd"];
+
+/// Deadline of calls that only read another daemon's memory.
+pub const READ: Duration = quorate_daemon::client::DEADLINE;
+/// Deadline of a write to the tree: it waits for a synchronisation in progress, and for a majority.
+pub const WRITE: Duration = Duration::from_secs(20);
+/// Deadline of a reload: configd sets aside and opens trees in it.
+pub const RELOAD: Duration = Duration::from_secs(20);
+
+/// How long a local connection may take.
+const CONNECT: Duration = Duration::from_secs(5);
+/// What one stream may have under way. Small against [`CONNECTION_WINDOW`], so that many clients that
+/// do not read their streams cannot hold up the connection for the others.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// What one connection may have under way.
+const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
+
+/// Channels to all daemons of this node.
+#[derive(Clone)]
+pub struct Daemons {
+    channels: BTreeMap<&'static str, DaemonChannel>,
+}
+
+impl Daemons {
+    /// Channels to the daemons below `root`; nothing is connected yet.
+    #[must_use]
+    pub fn new(root: &Root) -> Self {
+        let channels = DAEMONS.map(|daemon| (daemon, channel(root.socket(daemon))));
+        Self { channels: channels.into() }
+    }
+
+    /// The channel to a daemon of [`DAEMONS`].
+    ///
+    /// # Panics
+    /// For any other name.
+    #[must_use]
+    pub fn channel(&self, daemon: &str) -> DaemonChannel {
+        self.channels.get(daemon).expect("one of DAEMONS").clone()
+    }
+
+    /// configd's own API.
+    #[must_use]
+    pub fn config(&self) -> ConfigServiceClient<DaemonChannel> {
+        ConfigServiceClient::new(self.channel("configd"))
+    }
+
+    /// quorumd's own API.
+    #[must_use]
+    pub fn quorum(&self) -> QuorumServiceClient<DaemonChannel> {
+        QuorumServiceClient::new(self.channel("quorumd"))
+    }
+
+    /// membershipd's own API.
+    #[must_use]
+    pub fn membership(&self) -> MembershipServiceClient<DaemonChannel> {
+        MembershipServiceClient::new(self.channel("membershipd"))
+    }
+}
+
+/// The daemon that serves this service; `None` if none of [`DAEMONS`] does.
+#[must_use]
+pub fn daemon_of(service: &str) -> Option<&'static str> {
+    match service {
+        "quorate.membership.v1.MembershipService" => Some("membershipd"),
+        "quorate.quorum.v1.QuorumService" => Some("quorumd"),
+        "quorate.config.v1.ConfigService" => Some("configd"),
+        _ => None,
+    }
+}
+
+fn channel(socket: PathBuf) -> DaemonChannel {
+    let connect = tower::service_fn(move |_: Uri| {
+        let socket = socket.clone();
+        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+    });
+    let channel = Endpoint::from_static("http://localhost")
+        .connect_timeout(CONNECT)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .connect_with_connector_lazy(connect);
+    traced(channel)
+}
