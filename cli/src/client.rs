@@ -1,0 +1,157 @@
+//! The way to the daemons of one node: its gateway's socket, a deadline for each call, one trace per command.
+
+use std::{error::Error as StdError, path::PathBuf, time::Duration};
+
+use quorate_daemon::{
+    Root,
+    client::{DaemonChannel, daemon_channel, deadline},
+    telemetry::Telemetry,
+};
+use quorate_proto::{
+    config::v1::config_service_client::ConfigServiceClient,
+    gateway::v1::cluster_service_client::ClusterServiceClient,
+    membership::v1::membership_service_client::MembershipServiceClient,
+    quorum::v1::quorum_service_client::QuorumServiceClient,
+};
+use tonic::{Code, Request, Status};
+use tracing::Instrument as _;
+
+use crate::{error::Error, exit::Exit, pvecm::Global};
+
+/// The daemon that passes all calls on.
+const GATEWAY: &str = "gatewayd";
+
+/// Calls to the daemons of one node.
+#[derive(Clone)]
+pub struct Client {
+    channel: DaemonChannel,
+    socket: PathBuf,
+    global: Global,
+}
+
+impl Client {
+    /// A client of the node below the root; nothing is connected before the first call. Needs a runtime.
+    #[must_use]
+    pub fn new(global: &Global) -> Self {
+        let root = Root::new(&global.root);
+        let socket = root.socket(GATEWAY);
+        Self { channel: daemon_channel(&root, GATEWAY), socket, global: global.clone() }
+    }
+
+    /// The life cycle of the cluster.
+    #[must_use]
+    pub fn cluster(&self) -> ClusterServiceClient<DaemonChannel> {
+        ClusterServiceClient::new(self.channel.clone())
+    }
+
+    /// The replicated tree.
+    #[must_use]
+    pub fn config(&self) -> ConfigServiceClient<DaemonChannel> {
+        ConfigServiceClient::new(self.channel.clone())
+    }
+
+    /// The ring.
+    #[must_use]
+    pub fn membership(&self) -> MembershipServiceClient<DaemonChannel> {
+        MembershipServiceClient::new(self.channel.clone())
+    }
+
+    /// The votes.
+    #[must_use]
+    pub fn quorum(&self) -> QuorumServiceClient<DaemonChannel> {
+        QuorumServiceClient::new(self.channel.clone())
+    }
+
+    /// A request that must be answered within `--timeout`.
+    pub fn request<T>(&self, message: T) -> Request<T> {
+        deadline(message, self.global.timeout())
+    }
+
+    /// `--timeout`, or another time than usual if it is not given.
+    #[must_use]
+    pub fn timeout_or(&self, timeout: Duration) -> Duration {
+        self.global.timeout.unwrap_or(timeout)
+    }
+
+    /// A request for a stream without end, unless `--timeout` gives it one.
+    pub fn stream_request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(timeout) = self.global.timeout {
+            request.set_timeout(timeout);
+        }
+        request
+    }
+
+    /// Tells a gateway that cannot be reached from a call that failed.
+    pub fn failure(&self) -> impl Fn(Status) -> Error {
+        let socket = self.socket.clone();
+        move |status| {
+            // Only a status that was made on this side has a cause in this process.
+            if status.code() == Code::Unavailable && status.source().is_some() {
+                Error::Gateway { socket: socket.clone(), status: Box::new(status) }
+            } else {
+                Error::from(status)
+            }
+        }
+    }
+}
+
+/// Runs a command that needs the daemons, inside its trace.
+///
+/// # Errors
+/// The command's own, and [`Error::Start`] if the process cannot be set up.
+pub fn block_on<F>(global: &Global, name: &'static str, command: F) -> Result<Exit, Error>
+where
+    F: AsyncFnOnce(&Client) -> Result<Exit, Error>,
+{
+    let start = |error: Box<dyn StdError + Send + Sync>| Error::Start(error);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| start(error.into()))?;
+    runtime.block_on(async {
+        let telemetry = Telemetry::start_command("pvecm").map_err(|error| start(error.into()))?;
+        let span = tracing::info_span!("command", otel.name = name, otel.kind = "client", error.type = tracing::field::Empty);
+        let client = Client::new(global);
+        let result = command(&client).instrument(span.clone()).await;
+        if let Err(error) = &result {
+            span.record("error.type", error.report().reason);
+        }
+        drop((span, client));
+        telemetry.stop().await;
+        result
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    fn global(root: &std::path::Path) -> Global {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            global: Global,
+        }
+        Line::try_parse_from(["pvecm", "--root", root.to_str().unwrap()]).unwrap().global
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_does_not_run_is_named_by_its_socket() {
+        let dir = tempfile::tempdir().unwrap();
+        let client = Client::new(&global(dir.path()));
+        let request = client.request(quorate_proto::quorum::v1::GetStatusRequest {});
+        let failure = client.quorum().get_status(request).await.map_err(client.failure()).unwrap_err();
+        let report = failure.report();
+        assert_eq!(report.reason, "GATEWAY_UNREACHABLE");
+        assert!(report.message.ends_with("/run/quorate/gatewayd.sock"), "{report}");
+        assert!(report.details[0].contains("No such file or directory"), "{report}");
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_is_unavailable_behind_the_gateway_is_told_in_its_own_words() {
+        let client = Client::new(&global(std::path::Path::new("/nowhere")));
+        let failure = client.failure()(Status::unavailable("quorumd does not answer"));
+        assert_eq!(failure.report().to_string(), "error[UNAVAILABLE]: quorumd does not answer");
+    }
+}

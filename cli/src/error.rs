@@ -1,0 +1,259 @@
+//! What went wrong, as `error[REASON]: message` with details and next steps below it.
+//!
+//! The daemons decide what to say: the message, the reason and every detail come out of the gRPC status. Only what
+//! happens before a daemon answers is worded here.
+
+use std::{fmt, io, path::PathBuf};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The arguments contradict each other or the formats; one sentence per bad parameter.
+    #[error("the parameters are not valid, nothing was changed")]
+    Parameters(Vec<String>),
+    /// The node's gateway cannot be reached.
+    #[error("cannot reach the gateway of this node at {}", socket.display())]
+    Gateway {
+        /// Where it should listen.
+        socket: PathBuf,
+        /// What the connection attempt said.
+        status: Box<Status>,
+    },
+    /// A daemon refused a call or failed in it.
+    #[error("{}", .0.message())]
+    Call(Box<Status>),
+    /// This node has no cluster configuration.
+    #[error("this node is in no cluster")]
+    NotClustered,
+    /// A stream of answers ended before its last answer.
+    #[error("{0} ended before it was complete")]
+    Incomplete(&'static str),
+    /// No token was given, and nobody can be asked for it.
+    #[error("a join token is needed")]
+    TokenMissing,
+    /// The file to be sent cannot be read.
+    #[error("cannot read {}", path.display())]
+    ReadInput {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The answer cannot be printed.
+    #[error("cannot write the answer")]
+    WriteOutput(#[from] io::Error),
+    /// The process cannot be set up.
+    #[error("cannot start")]
+    Start(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<Status> for Error {
+    fn from(status: Status) -> Self {
+        Self::Call(Box::new(status))
+    }
+}
+
+impl Error {
+    /// Whether the reader of the output is gone: the command has done its work.
+    #[must_use]
+    pub fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::WriteOutput(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// The error as it is printed.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let message = self.to_string();
+        let report = |reason: &str, details: Vec<String>| Report { reason: reason.into(), message, details };
+        match self {
+            Self::Parameters(problems) => report("INVALID_PARAMETERS", problems.clone()),
+            Self::Gateway { status, .. } => report("GATEWAY_UNREACHABLE", gateway_details(status)),
+            Self::Call(status) => Report::of_status(status),
+            Self::NotClustered => report("NOT_CLUSTERED", next_to_be_clustered()),
+            Self::Incomplete(_) => report("INCOMPLETE", vec!["next: pvecm status".into()]),
+            Self::TokenMissing => report("TOKEN_MISSING", next_for_token()),
+            Self::ReadInput { .. } => report("READ_INPUT", causes(self)),
+            Self::WriteOutput(_) => report("WRITE_OUTPUT", causes(self)),
+            Self::Start(_) => report("START", causes(self)),
+        }
+    }
+}
+
+fn gateway_details(status: &Status) -> Vec<String> {
+    let mut details = vec![format!("cause: {}", innermost(status))];
+    details.push("nothing was changed".into());
+    details.push(
+        "next: check that quorate-node runs on this node, and that --root (or QUORATE_ROOT) is its root"
+            .into(),
+    );
+    details
+}
+
+fn next_to_be_clustered() -> Vec<String> {
+    vec!["next: pvecm create NAME".into(), "  or: pvecm add ADDRESS --token TOKEN".into()]
+}
+
+fn next_for_token() -> Vec<String> {
+    vec![
+        "nothing was changed".into(),
+        "next: run `pvecm token create` on a member, then `pvecm add ADDRESS --token TOKEN` here".into(),
+        "the token is also read from the environment (QUORATE_TOKEN)".into(),
+    ]
+}
+
+/// What stands behind an error, from the outside in.
+fn causes(error: &dyn std::error::Error) -> Vec<String> {
+    let first = error.source();
+    std::iter::successors(first, |error| error.source()).map(|cause| format!("cause: {cause}")).collect()
+}
+
+/// The last cause in the chain behind a status: the operating system's word.
+fn innermost(status: &Status) -> String {
+    let first: Option<&dyn std::error::Error> = std::error::Error::source(status);
+    std::iter::successors(first, |error| error.source())
+        .last()
+        .map_or_else(|| status.message().to_owned(), ToString::to_string)
+}
+
+/// An error as the user sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Upper-case words joined by `_`: stable, for programs and for looking it up.
+    pub reason: String,
+    /// One sentence: what failed.
+    pub message: String,
+    /// Why, with numbers; what state things are in; what to do next. One line each.
+    pub details: Vec<String>,
+}
+
+impl Report {
+    /// What a daemon said.
+    fn of_status(status: &Status) -> Self {
+        let details = status.get_error_details();
+        let reason =
+            details.error_info().map_or_else(|| code_name(status.code()), |info| info.reason.clone());
+        let message = if status.message().is_empty() { "no message" } else { status.message() };
+        Self { reason, message: message.to_owned(), details: detail_lines(&details) }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error[{}]: {}", self.reason, self.message)?;
+        self.details.iter().try_for_each(|detail| write!(f, "\n  {detail}"))
+    }
+}
+
+/// Every detail of a status, the most important first: failed checks, bad fields, facts, what to do next.
+fn detail_lines(details: &ErrorDetails) -> Vec<String> {
+    let mut lines = failed_checks(details);
+    if let Some(request) = details.bad_request() {
+        let fields = request.field_violations.iter();
+        lines.extend(fields.map(|field| format!("{}: {}", field.field, field.description)));
+    }
+    lines.extend(facts(details));
+    if let Some(delay) = details.retry_info().and_then(|info| info.retry_delay) {
+        lines.push(format!("retry after {:.1} s", delay.as_secs_f32()));
+    }
+    if let Some(help) = details.help() {
+        lines.extend(help.links.iter().map(|link| format!("see: {} ({})", link.url, link.description)));
+    }
+    lines
+}
+
+fn failed_checks(details: &ErrorDetails) -> Vec<String> {
+    let Some(failure) = details.precondition_failure() else { return Vec::new() };
+    let width = failure.violations.iter().map(|check| check.subject.chars().count()).max().unwrap_or(0);
+    let line = |subject: &str, text: &str| format!("FAIL {subject:<width$}  {text}");
+    failure.violations.iter().map(|check| line(&check.subject, &check.description)).collect()
+}
+
+/// The facts of an `ErrorInfo`: votes in one sentence, the rest by name, the next step last.
+fn facts(details: &ErrorDetails) -> Vec<String> {
+    let Some(info) = details.error_info() else { return Vec::new() };
+    let mut facts: Vec<(&str, &str)> = info.metadata.iter().map(|(key, value)| (&**key, &**value)).collect();
+    facts.sort_unstable();
+    let mut lines = Vec::new();
+    let value = |name: &str| info.metadata.get(name);
+    if let (Some(present), Some(expected), Some(needed)) =
+        (value("votes_present"), value("votes_expected"), value("votes_needed"))
+    {
+        lines.push(format!("votes present {present} of {expected} expected, {needed} needed"));
+        facts.retain(|(key, _)| !key.starts_with("votes_"));
+    }
+    facts.sort_by_key(|(key, _)| *key == "next");
+    lines.extend(facts.iter().map(|(key, value)| format!("{}: {value}", key.replace('_', " "))));
+    lines
+}
+
+/// The gRPC code in the words of its specification.
+fn code_name(code: Code) -> String {
+    let camel = format!("{code:?}");
+    let mut name = String::new();
+    for (index, letter) in camel.char_indices() {
+        if letter.is_uppercase() && index > 0 {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn not_quorate() -> Status {
+        let metadata = [
+            ("votes_present", "1"),
+            ("votes_expected", "3"),
+            ("votes_needed", "2"),
+            ("missing", "hp2 (since 12:30:13), hp3 (since 12:30:11)"),
+            ("next", "bring back one of hp2, hp3"),
+        ];
+        let metadata: HashMap<String, String> =
+            metadata.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let details = ErrorDetails::with_error_info("NOT_QUORATE", "quorate", metadata);
+        Status::with_error_details(Code::FailedPrecondition, "no quorum, the tree is read-only", details)
+    }
+
+    #[test]
+    fn a_missing_quorum_is_told_with_votes_who_is_missing_and_what_to_do() {
+        let report = Error::from(not_quorate()).report();
+        let expected = "error[NOT_QUORATE]: no quorum, the tree is read-only\n  \
+            votes present 1 of 3 expected, 2 needed\n  \
+            missing: hp2 (since 12:30:13), hp3 (since 12:30:11)\n  \
+            next: bring back one of hp2, hp3";
+        assert_eq!(report.to_string(), expected);
+    }
+
+    #[test]
+    fn every_failed_check_has_a_line_and_their_texts_are_aligned() {
+        let mut details = ErrorDetails::new();
+        details.add_precondition_failure_violation("CHECK", "guests", "this node has guests 100, 101");
+        details.add_precondition_failure_violation("CHECK", "time", "the clock differs by 4.2 s");
+        let status = Status::with_error_details(Code::FailedPrecondition, "cannot join", details);
+        let lines = Error::from(status).report().details;
+        assert_eq!(
+            lines,
+            ["FAIL guests  this node has guests 100, 101", "FAIL time    the clock differs by 4.2 s"]
+        );
+    }
+
+    #[test]
+    fn a_status_without_details_shows_its_code_as_the_reason() {
+        let report = Error::from(Status::deadline_exceeded("no answer within 10 s")).report();
+        assert_eq!(report.to_string(), "error[DEADLINE_EXCEEDED]: no answer within 10 s");
+    }
+
+    #[test]
+    fn a_closed_pipe_is_told_apart_from_other_failures_of_the_output() {
+        assert!(Error::WriteOutput(io::ErrorKind::BrokenPipe.into()).is_broken_pipe());
+        assert!(!Error::WriteOutput(io::ErrorKind::StorageFull.into()).is_broken_pipe());
+    }
+}

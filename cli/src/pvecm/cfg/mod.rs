@@ -1,0 +1,56 @@
+//! `pvecm cfg`: the files that all nodes share.
+
+mod entry;
+mod get;
+mod ls;
+mod mkdir;
+mod mv;
+mod put;
+mod rm;
+mod status;
+mod watch;
+
+use clap::Subcommand;
+
+use crate::{client::Client, error::Error, exit::Exit, output::Output};
+
+/// Reads, writes and watches the files that all nodes share.
+///
+/// Reading works without quorum. A write needs it, and is acknowledged when members with a majority of the votes
+/// have it on disk. Paths start at the root of the shared tree: datacenter.cfg, nodes/hp1/qemu-server/100.conf.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  pvecm cfg ls
+  pvecm cfg get datacenter.cfg
+  pvecm cfg put datacenter.cfg FILE
+  pvecm cfg watch nodes/hp1")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    Get(get::Args),
+    Put(put::Args),
+    Ls(ls::Args),
+    Mkdir(mkdir::Args),
+    Mv(mv::Args),
+    Rm(rm::Args),
+    Watch(watch::Args),
+    Status(status::Args),
+}
+
+pub(super) async fn run(args: Args, client: &Client, out: &mut Output<'_>) -> Result<Exit, Error> {
+    match args.action {
+        Action::Get(args) => get::run(args, client, out).await,
+        Action::Put(args) => put::run(args, client, out).await,
+        Action::Ls(args) => ls::run(args, client, out).await,
+        Action::Mkdir(args) => mkdir::run(args, client, out).await,
+        Action::Mv(args) => mv::run(args, client, out).await,
+        Action::Rm(args) => rm::run(args, client, out).await,
+        Action::Watch(args) => watch::run(args, client, out).await,
+        Action::Status(args) => status::run(&args, client, out).await,
+    }
+}

@@ -1,0 +1,95 @@
+//! `pvecm cfg watch`: every change as it happens.
+
+use quorate_proto::config::v1::{Change, WatchRequest, change::Kind};
+use serde::Serialize;
+
+use super::entry::Entry;
+use crate::{client::Client, error::Error, exit::Exit, output::Output};
+
+/// Prints every change below a path, one per line, until it is interrupted.
+///
+/// A line has the version of the tree after the change, the kind of change, and the path. JSON prints one document per
+/// line. To go on after a break without missing anything, give the last version that was seen to --after.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  pvecm cfg watch
+  pvecm cfg watch nodes/hp1 -o json
+  pvecm cfg watch --after 17")]
+pub(super) struct Args {
+    /// Changes at this path and below [default: all]
+    #[arg(value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    prefix: String,
+    /// Start with the changes after this version [default: from now on]
+    #[arg(long, value_name = "N")]
+    after: Option<u64>,
+}
+
+/// A change, as `-o json` prints it.
+#[derive(Debug, Serialize)]
+struct Changed {
+    /// Version of the tree after it.
+    version: u64,
+    /// `put`, `deleted`, `renamed` or `reloaded`.
+    kind: &'static str,
+    /// The entry after the change (deleted: before it); absent for `reloaded`.
+    entry: Option<Entry>,
+    /// The path before a rename.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    old_path: String,
+}
+
+impl From<Change> for Changed {
+    fn from(change: Change) -> Self {
+        let kind = match change.kind() {
+            Kind::Put => "put",
+            Kind::Deleted => "deleted",
+            Kind::Renamed => "renamed",
+            Kind::Reloaded => "reloaded",
+            Kind::Unspecified => "unknown",
+        };
+        let entry = change.entry.map(Entry::from);
+        Self { version: change.version, kind, entry, old_path: change.old_path }
+    }
+}
+
+impl Changed {
+    fn text(&self) -> String {
+        let name = self.entry.as_ref().map(Entry::name).unwrap_or_default();
+        let from = if self.old_path.is_empty() { String::new() } else { format!(" (was {})", self.old_path) };
+        format!("{} {} {name}{from}", self.version, self.kind).trim_end().to_owned()
+    }
+}
+
+pub(super) async fn run(args: Args, client: &Client, out: &mut Output<'_>) -> Result<Exit, Error> {
+    let request = client.stream_request(WatchRequest { prefix: args.prefix, after_version: args.after });
+    let mut answers = client.config().watch(request).await.map_err(client.failure())?.into_inner();
+    while let Some(answer) = answers.message().await? {
+        for change in answer.changes {
+            let change = Changed::from(change);
+            out.line(&change, || change.text())?;
+        }
+    }
+    Err(Error::Incomplete("the watch"))
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_proto::config::v1::{self as proto, EntryKind};
+
+    use super::*;
+
+    fn change(kind: Kind, path: &str, old_path: &str) -> Changed {
+        let entry =
+            proto::Entry { path: path.into(), kind: EntryKind::File.into(), ..proto::Entry::default() };
+        Change { kind: kind.into(), version: 7, entry: Some(entry), old_path: old_path.into() }.into()
+    }
+
+    #[test]
+    fn a_change_is_one_line_with_version_kind_and_path() {
+        assert_eq!(change(Kind::Put, "datacenter.cfg", "").text(), "7 put datacenter.cfg");
+        assert_eq!(change(Kind::Renamed, "b", "a").text(), "7 renamed b (was a)");
+        let reloaded = Changed::from(Change { kind: Kind::Reloaded.into(), version: 9, ..Change::default() });
+        assert_eq!(reloaded.text(), "9 reloaded");
+    }
+}
