@@ -76,7 +76,8 @@ fn read_line(line: &str) -> Result<Line<'_>, (&str, Reason)> {
         let (key, value) = (key.trim(), value.trim());
         return match () {
             () if !is_key(key) => Err((key, Reason::KeyCharacters)),
-            () if value.is_empty() => Err((key, Reason::NoValue)),
+            // `key:#..` would become a comment when it is written with a space.
+            () if value.is_empty() || value.starts_with('#') => Err((key, Reason::NoValue)),
             () => Ok(Line::Key(key, value)),
         };
     }
@@ -148,6 +149,7 @@ mod tests {
         assert_eq!(reason("}\n"), (1, owned(""), Reason::UnexpectedClosing));
         assert_eq!(reason("a {\n b {\n }\n"), (1, owned("a"), Reason::NeverClosed));
         assert_eq!(reason("a {\n b:\n}\n"), (2, owned("b"), Reason::NoValue));
+        assert_eq!(reason("b:#1\n"), (1, owned("b"), Reason::NoValue));
         assert_eq!(reason("a b: 1\n"), (1, owned("a b"), Reason::KeyCharacters));
         assert_eq!(reason(": 1\n"), (1, owned(""), Reason::KeyCharacters));
     }
