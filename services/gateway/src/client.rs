@@ -16,7 +16,7 @@ use quorate_proto::{
     quorum::v1::quorum_service_client::QuorumServiceClient,
 };
 use tokio::net::UnixStream;
-use tonic::transport::{Endpoint, Uri};
+use tonic::transport::{Channel, Endpoint, Uri};
 
 /// The daemons behind the gateway, in the order in which they depend on each other.
 pub const DAEMONS: [&str; 3] = ["membershipd", "quorumd", "configd"];
@@ -39,7 +39,7 @@ const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
 /// Channels to all daemons of this node.
 #[derive(Clone)]
 pub struct Daemons {
-    channels: BTreeMap<&'static str, DaemonChannel>,
+    channels: BTreeMap<&'static str, Channel>,
 }
 
 impl Daemons {
@@ -56,6 +56,15 @@ impl Daemons {
     /// For any other name.
     #[must_use]
     pub fn channel(&self, daemon: &str) -> DaemonChannel {
+        traced(self.untraced(daemon))
+    }
+
+    /// The same without spans: for what is no call, such as reading metrics.
+    ///
+    /// # Panics
+    /// For a name that is not in [`DAEMONS`].
+    #[must_use]
+    pub fn untraced(&self, daemon: &str) -> Channel {
         self.channels.get(daemon).expect("one of DAEMONS").clone()
     }
 
@@ -89,15 +98,14 @@ pub fn daemon_of(service: &str) -> Option<&'static str> {
     }
 }
 
-fn channel(socket: PathBuf) -> DaemonChannel {
+fn channel(socket: PathBuf) -> Channel {
     let connect = tower::service_fn(move |_: Uri| {
         let socket = socket.clone();
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }
     });
-    let channel = Endpoint::from_static("http://localhost")
+    Endpoint::from_static("http://localhost")
         .connect_timeout(CONNECT)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .connect_with_connector_lazy(connect);
-    traced(channel)
+        .connect_with_connector_lazy(connect)
 }

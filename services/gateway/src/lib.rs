@@ -1,13 +1,19 @@
 //! gatewayd
 pub mod auth;
 pub mod ca;
+pub mod caller;
 pub mod client;
+pub mod door;
 pub mod files;
 pub mod fingerprint;
+pub mod health;
 pub mod identity;
+pub mod listen;
 pub mod metrics;
 pub mod refusal;
+pub mod roster;
 pub mod route;
+pub mod serve;
 pub mod tls;
 pub mod token;
 pub mod tree;
