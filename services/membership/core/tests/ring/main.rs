@@ -138,10 +138,7 @@ fn everything_delivered_becomes_safe_after_two_more_rotations() {
 
     for node in network.ids() {
         let status = network.nodes[&node].ring.status();
-        assert_eq!(
-            network.nodes[&node].log.last(),
-            Some(&Event::Safe(status.ring, status.high_delivered))
-        );
+        assert_eq!(network.nodes[&node].log.last(), Some(&Event::Safe(status.ring, status.high_delivered)));
     }
     checks::check(&network);
 }

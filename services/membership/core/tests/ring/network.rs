@@ -1,7 +1,7 @@
 //! Rings in one process: a network in memory, virtual time, one seed.
 
 use std::{
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
     time::{Duration, Instant},
 };
 
@@ -54,6 +54,8 @@ pub(crate) struct Node {
     pub(crate) states: Vec<(Duration, StateName)>,
     timer_at: Option<Instant>,
     frozen_mail: Vec<Bytes>,
+    /// Counts the starts, so that what belonged to an earlier life is dropped.
+    life: u64,
 }
 
 /// How the network treats each datagram, in percent.
@@ -68,6 +70,7 @@ enum What {
     Datagram { to: NodeId, packet: Bytes },
     Timer { node: NodeId },
     Thaw { node: NodeId },
+    Stored { node: NodeId, life: u64, ring_seq: u64 },
 }
 
 struct Happening {
@@ -102,6 +105,10 @@ pub(crate) struct Network {
     pub(crate) params: Params,
     /// Nodes hear each other if they have the same group.
     pub(crate) groups: BTreeMap<NodeId, u32>,
+    /// The second never hears the first.
+    pub(crate) deaf: BTreeSet<(NodeId, NodeId)>,
+    /// Most time that storing takes, in milliseconds.
+    pub(crate) store_delay: u64,
     pub(crate) sent: u64,
     pub(crate) packets: BTreeMap<u8, u64>,
     /// Drops the next datagrams of this type, whoever sends them.
@@ -127,6 +134,8 @@ impl Network {
             faults: Faults::default(),
             groups: (1..=count).map(|n| (id(n), 0)).collect(),
             params,
+            deaf: BTreeSet::new(),
+            store_delay: 0,
             sent: 0,
             packets: BTreeMap::new(),
             drop_next: None,
@@ -147,6 +156,7 @@ impl Network {
                     states: Vec::new(),
                     timer_at: None,
                     frozen_mail: Vec::new(),
+                    life: 0,
                 },
             );
         }
@@ -172,6 +182,7 @@ impl Network {
         assert!(!n.up);
         n.ring = Ring::new(node, params, seed);
         n.up = true;
+        n.life += 1;
         n.frozen_until = None;
         n.frozen_mail.clear();
         n.timer_at = None;
@@ -214,14 +225,12 @@ impl Network {
         for group in self.groups.values_mut() {
             *group = 0;
         }
+        self.deaf.clear();
     }
 
     pub(crate) fn multicast(&mut self, node: NodeId, payload: impl Into<Bytes>) {
         let payload = payload.into();
-        self.input(
-            node,
-            Input::Multicast { payload, phase: Phase::Normal, guarantee: Guarantee::Agreed },
-        );
+        self.input(node, Input::Multicast { payload, phase: Phase::Normal, guarantee: Guarantee::Agreed });
     }
 
     fn push(&mut self, at: Instant, what: What) {
@@ -267,8 +276,14 @@ impl Network {
                 Output::SafeUpTo { ring, seq } => n.log.push(Event::Safe(ring, seq)),
                 Output::TokenSent => {}
                 Output::StoreRingSeq(seq) => {
-                    n.stored_ring_seq = seq;
-                    n.ring.handle_input(now, Input::Stored { ring_seq: seq });
+                    let life = n.life;
+                    if self.store_delay == 0 {
+                        n.stored_ring_seq = seq;
+                        n.ring.handle_input(now, Input::Stored { ring_seq: seq });
+                    } else {
+                        let at = now + Duration::from_millis(self.rng.below(self.store_delay));
+                        self.push(at, What::Stored { node, life, ring_seq: seq });
+                    }
                 }
                 Output::StateChanged { to, .. } => n.states.push((now - self.start, to)),
             }
@@ -286,7 +301,7 @@ impl Network {
     fn transmit(&mut self, from: NodeId, to: NodeId, packet: Bytes) {
         self.sent += 1;
         *self.packets.entry(packet[3]).or_default() += 1;
-        if self.groups[&from] != self.groups[&to] {
+        if self.groups[&from] != self.groups[&to] || self.deaf.contains(&(from, to)) {
             return;
         }
         if let Some((kind, left)) = &mut self.drop_next
@@ -346,6 +361,13 @@ impl Network {
                 }
             }
             What::Timer { node } => self.timer(node),
+            What::Stored { node, life, ring_seq } => {
+                let n = self.node(node);
+                if n.up && n.life == life {
+                    n.stored_ring_seq = n.stored_ring_seq.max(ring_seq);
+                    self.input(node, Input::Stored { ring_seq });
+                }
+            }
             What::Thaw { node } => {
                 let now = self.now;
                 let n = self.node(node);
@@ -404,5 +426,4 @@ impl Network {
         };
         log[from..].iter().filter_map(payload).collect()
     }
-
 }

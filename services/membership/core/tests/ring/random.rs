@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
-use membership_core::srp::Params;
+use membership_core::srp::{Params, Phase};
 use quorate_types::NodeId;
 
 use super::{
@@ -19,6 +19,10 @@ struct Run {
     /// Messages handed to a node in its present life.
     sent: BTreeMap<NodeId, Vec<Bytes>>,
     number: u64,
+    /// Longest pause between two acts, in milliseconds.
+    pause: u64,
+    /// Most messages in one act.
+    burst: u64,
 }
 
 fn params(seed: u64) -> Params {
@@ -52,7 +56,10 @@ impl Run {
             1 => Faults { loss: 5, duplicate: 3, reorder: 5 },
             _ => Faults { loss: 20, duplicate: 10, reorder: 20 },
         };
-        Self { network, sent: BTreeMap::new(), number: 0 }
+        network.store_delay = [0, 0, 30, 600][network.rng.below(4) as usize];
+        let pause = [150, 150, 40, 8][network.rng.below(4) as usize];
+        let burst = [30, 30, 300, 3][network.rng.below(4) as usize];
+        Self { network, sent: BTreeMap::new(), number: 0, pause, burst }
     }
 
     fn start(&mut self, node: NodeId) {
@@ -63,7 +70,8 @@ impl Run {
     fn multicast(&mut self, node: NodeId) {
         self.number += 1;
         let payload = Bytes::from(format!("{node}/{}", self.number));
-        if self.network.nodes[&node].frozen_until.is_none() {
+        let n = &self.network.nodes[&node];
+        if n.frozen_until.is_none() && n.ring.queue_room(Phase::Normal) > 0 {
             self.sent.get_mut(&node).unwrap().push(payload.clone());
             self.network.multicast(node, payload);
         }
@@ -79,7 +87,7 @@ impl Run {
         let up = self.network.nodes[&node].up;
         match self.network.rng.below(100) {
             0..70 if up => {
-                for _ in 0..1 + self.network.rng.below(30) {
+                for _ in 0..1 + self.network.rng.below(self.burst) {
                     self.multicast(node);
                 }
             }
@@ -96,8 +104,11 @@ impl Run {
                     self.network.groups.insert(n, group);
                 }
             }
-            93..97 => self.network.heal(),
-            _ => {}
+            93..96 => self.network.heal(),
+            _ => {
+                let to = self.any();
+                self.network.deaf.insert((node, to));
+            }
         }
     }
 
@@ -105,9 +116,10 @@ impl Run {
         for node in self.network.ids() {
             self.start(node);
         }
-        for _ in 0..80 {
+        let acts = if self.pause < 150 { 200 } else { 80 };
+        for _ in 0..acts {
             self.act();
-            let pause = self.network.rng.below(150);
+            let pause = self.network.rng.below(self.pause);
             let pause = if self.network.rng.percent(10) { pause * 10 } else { pause };
             self.network.run(Duration::from_millis(pause));
         }
@@ -115,6 +127,7 @@ impl Run {
 
     fn peace(&mut self) {
         self.network.faults = Faults::default();
+        self.network.store_delay = 0;
         self.network.heal();
         for node in self.network.ids() {
             if !self.network.nodes[&node].up {
@@ -140,6 +153,26 @@ impl Run {
     }
 }
 
+impl Run {
+    fn summary(&self, seed: u64) {
+        let epochs = checks::epochs(&self.network);
+        let transitional: usize = epochs.iter().map(|e| e.transitional.len()).sum();
+        let regular: usize = epochs.iter().map(|e| e.regular.len()).sum();
+        let stats: Vec<_> = self.network.nodes.values().map(|n| n.ring.stats().clone()).collect();
+        eprintln!(
+            "seed {seed}: {} nodes, {} packets, {} epochs, {regular} + {transitional} deliveries, \
+             {} recovered, {} retransmitted, {} messages {:?}",
+            self.network.nodes.len(),
+            self.network.sent,
+            epochs.len(),
+            stats.iter().map(|s| s.recovered_tx).sum::<u64>(),
+            stats.iter().map(|s| s.mcast_retx).sum::<u64>(),
+            self.number,
+            self.network.now - self.network.start,
+        );
+    }
+}
+
 fn seeds() -> std::ops::Range<u64> {
     let Ok(text) = std::env::var("RING_SEEDS") else { return SEEDS };
     let (from, to) = text.split_once("..").expect("RING_SEEDS=from..to");
@@ -153,6 +186,9 @@ fn random_runs_keep_all_properties_and_come_right_in_peace() {
             let mut run = Run::new(seed);
             run.storm();
             run.peace();
+            if std::env::var("RING_VERBOSE").is_ok() {
+                run.summary(seed);
+            }
         });
         if let Err(panic) = result {
             eprintln!("seed {seed}");
