@@ -24,6 +24,12 @@ pub const DEADLINE: Duration = Duration::from_secs(5);
 /// How long a connection may take to be established.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often a daemon with running streams is asked for a sign of life, and how long it may take to
+/// answer. A process that is stopped, not dead, keeps its socket open: without this its streams would
+/// stay silent for good.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// A channel with spans and trace context; generated clients are made from it.
 pub type DaemonChannel = ClientService<Channel>;
 
@@ -42,6 +48,8 @@ pub fn socket_channel(socket: PathBuf) -> DaemonChannel {
     });
     let channel = Endpoint::from_static("http://localhost")
         .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .connect_with_connector_lazy(connect);
     traced(channel)
 }
