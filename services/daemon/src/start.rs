@@ -156,6 +156,7 @@ where
             "starting {name}"
         );
         shutdown::cancel_on_signal(daemon.shutdown.clone())?;
+        shutdown::cancel_without_supervisor(daemon.shutdown.clone())?;
         let ended = run(daemon).await;
         tracing::info!(failed = ended.is_err(), "{name} ended");
         telemetry.stop().await;
