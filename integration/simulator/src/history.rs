@@ -67,11 +67,14 @@ pub enum Change {
     },
 }
 
+/// An epoch of the store, comparable: ring sequence, representative, round.
+pub type EpochKey = (u64, u32, u32);
+
 /// What a replica holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
-    /// Sequence of the last quorate ring in which the replica was in sync.
-    pub epoch: u64,
+    /// The epoch that wrote this version.
+    pub epoch: EpochKey,
     /// Version of its tree.
     pub version: u64,
     /// Hash over its tree.
@@ -80,7 +83,8 @@ pub struct Position {
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "epoch {} version {} checksum {:08x}", self.epoch, self.version, self.checksum >> 32)
+        let (seq, rep, round) = self.epoch;
+        write!(f, "{rep:x}.{seq:x}/{round} version {} ({:08x})", self.version, self.checksum >> 32)
     }
 }
 

@@ -51,6 +51,12 @@ impl LivenessChecker {
         Self { expectation }
     }
 
+    /// The nodes that must come together.
+    #[must_use]
+    pub fn live(&self) -> BTreeSet<NodeId> {
+        self.expectation.live.clone()
+    }
+
     /// The first thing that is not yet as it must be; `None` once all is well.
     #[must_use]
     pub fn lacks(&self, states: &[NodeState]) -> Option<String> {
@@ -114,7 +120,7 @@ mod tests {
             in_sync: true,
             quorate: true,
             writable: true,
-            position: Some(Position { epoch: 5, version: 9, checksum: 1 }),
+            position: Some(Position { epoch: (5, 1, 0), version: 9, checksum: 1 }),
         }
     }
 
@@ -131,7 +137,7 @@ mod tests {
             |state| state.in_sync = false,
             |state| state.quorate = false,
             |state| state.writable = false,
-            |state| state.position = Some(Position { epoch: 5, version: 9, checksum: 2 }),
+            |state| state.position = Some(Position { epoch: (5, 1, 0), version: 9, checksum: 2 }),
         ];
         for damage in broken {
             let mut two = state(2);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_types::NodeId;
 
 use super::{Checker, Violation};
-use crate::history::{Event, Observation, Outcome, Position, WriteId};
+use crate::history::{EpochKey, Event, Observation, Outcome, Position, WriteId};
 
 /// Checks P11 and the promises of a write:
 ///
@@ -18,7 +18,7 @@ use crate::history::{Event, Observation, Outcome, Position, WriteId};
 #[derive(Debug)]
 pub struct StoreChecker {
     votes: BTreeMap<NodeId, u32>,
-    known: BTreeMap<(u64, u64), (u64, NodeId)>,
+    known: BTreeMap<(EpochKey, u64), (u64, NodeId)>,
     durable: BTreeMap<NodeId, Position>,
     /// Highest acknowledged version at the time of each submission.
     submitted: BTreeMap<WriteId, u64>,
@@ -131,7 +131,7 @@ mod tests {
     use crate::checker::testing::{judge, node};
 
     fn position(epoch: u64, version: u64, checksum: u64) -> Position {
-        Position { epoch, version, checksum }
+        Position { epoch: (epoch, 1, 0), version, checksum }
     }
 
     fn acknowledged(write: WriteId, version: u64) -> Event {

@@ -1,0 +1,569 @@
+//! A whole cluster: nodes, their daemons, the network between them, one queue, one clock.
+//!
+//! [`Cluster::step`] takes the next event, hands it to a daemon, carries out what the daemon
+//! wants done and feeds what can be observed to the checkers. Nothing else changes anything, so a run is
+//! determined by its [`Setup`].
+
+mod connections;
+mod machine;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use connections::Connections;
+use machine::Machine;
+use membership_core::srp::{Destination, StateName};
+use quorate_types::NodeId;
+
+use crate::{
+    checker::{Checkers, NodeState, Violation},
+    daemon::{ConnectionId, Core, DaemonInput, DiskWrite, Effect, Link, Message},
+    event::{Queue, SimTime},
+    fault::{Daemon, Fault},
+    history::{Event as Observed, Observation},
+    mutation::Mutation,
+    network::{Network, NetworkStats},
+    process::Process,
+    rng::{MILLION, Rng},
+    setup::Setup,
+    trace::{Lines, Trace, hash_bytes},
+    workload::Action,
+};
+
+/// Events at one moment of virtual time before it counts as a livelock.
+const EVENTS_PER_MOMENT_MAX: u32 = 100_000;
+/// Datagrams per virtual second and node before it counts as a storm.
+const DATAGRAMS_PER_SECOND_MAX: u64 = 200_000;
+/// A wake-up comes up to so much late, as real timers do.
+const WAKE_LATENESS_MAX: Duration = Duration::from_micros(100);
+/// Longest time from boot to the start of a daemon.
+const BOOT_MAX: Duration = Duration::from_secs(1);
+
+/// Something that will happen.
+#[derive(Debug)]
+enum Event {
+    Datagram { to: NodeId, packet: Bytes },
+    Wake { node: NodeId, daemon: Daemon, life: u32 },
+    DiskDone { node: NodeId, daemon: Daemon, life: u32 },
+    Told { to: (NodeId, Daemon), life: u32, connection: ConnectionId, message: Message },
+    Connect { node: NodeId, link: Link, life: u32 },
+    Start { node: NodeId, daemon: Daemon },
+    Fault(Fault),
+    Act { node: NodeId, action: Action },
+}
+
+/// The cluster of a [`Setup`], as it runs.
+pub struct Cluster {
+    setup: Setup,
+    base: Instant,
+    rng: Rng,
+    queue: Queue<Event>,
+    network: Network,
+    machines: BTreeMap<NodeId, Machine>,
+    connections: Connections,
+    checkers: Checkers,
+    trace: Trace,
+    violation: Option<(SimTime, Violation)>,
+    moment: (SimTime, u32),
+    second: (u64, u64),
+}
+
+impl Cluster {
+    /// Builds the cluster and lets its nodes boot.
+    #[must_use]
+    pub fn new(setup: Setup, lines: Lines) -> Self {
+        let mut rng = Rng::new(setup.seed);
+        let network = Network::new(rng.fork(1), setup.quality);
+        let machines = setup.nodes().into_iter().map(|node| {
+            let disks = rng.fork(u64::from(node.get()) << 8);
+            (node, Machine::new(disks, setup.disk))
+        });
+        let machines = machines.collect();
+        let mut cluster = Self {
+            checkers: Checkers::new(setup.quorum.rule(), &setup.votes),
+            connections: Connections::new(rng.fork(2), setup.ipc_delay_max),
+            base: Instant::now(),
+            queue: Queue::default(),
+            trace: Trace::new(lines),
+            violation: None,
+            moment: (SimTime::ZERO, 0),
+            second: (0, 0),
+            network,
+            machines,
+            rng,
+            setup,
+        };
+        cluster.plan();
+        cluster
+    }
+
+    fn plan(&mut self) {
+        for (at, fault) in self.setup.plan.faults.clone() {
+            self.queue.push(at, Event::Fault(fault));
+        }
+        for (at, node, action) in self.setup.workload.actions.clone() {
+            self.queue.push(at, Event::Act { node, action });
+        }
+        for node in self.setup.nodes() {
+            self.boot(node);
+        }
+    }
+
+    /// Virtual time.
+    #[must_use]
+    pub fn now(&self) -> SimTime {
+        self.queue.now()
+    }
+
+    /// What the cluster was built from.
+    #[must_use]
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// The record of the run.
+    #[must_use]
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// Counters of the network.
+    #[must_use]
+    pub fn network_stats(&self) -> NetworkStats {
+        self.network.stats()
+    }
+
+    /// The first violation, with its time.
+    #[must_use]
+    pub fn violation(&self) -> Option<&(SimTime, Violation)> {
+        self.violation.as_ref()
+    }
+
+    /// Notes a violation that was found outside, unless there was one before.
+    pub fn report(&mut self, violation: Violation) {
+        let at = self.now();
+        self.violation.get_or_insert((at, violation));
+    }
+
+    /// Asks the checkers for what only a complete history shows. The cluster must have been quiet.
+    pub fn finish(&mut self) {
+        if let Err(violation) = self.checkers.finish() {
+            self.report(violation);
+        }
+    }
+
+    /// Lets virtual time pass; stops early at the first violation.
+    pub fn run_for(&mut self, span: Duration) {
+        let end = self.now() + span;
+        while self.violation.is_none() && self.queue.next_at().is_some_and(|at| at <= end) {
+            self.step();
+        }
+        if self.violation.is_none() {
+            self.queue.advance_to(end);
+        }
+    }
+
+    /// Lets time pass until the condition holds, at most for `span`; says whether it holds.
+    pub fn run_until(&mut self, span: Duration, mut condition: impl FnMut(&Self) -> bool) -> bool {
+        let end = self.now() + span;
+        let mut next_look = self.now();
+        while self.violation.is_none() {
+            if self.now() >= next_look {
+                if condition(self) {
+                    return true;
+                }
+                next_look = self.now() + Duration::from_millis(10);
+            }
+            match self.queue.next_at() {
+                Some(at) if at <= end => self.step(),
+                _ => break,
+            }
+        }
+        condition(self)
+    }
+
+    /// Something goes wrong, or right again, now.
+    pub fn fault(&mut self, fault: Fault) {
+        let now = self.now();
+        self.trace.note(now, None, &fault);
+        match fault {
+            Fault::Crash(node) => self.crash(node),
+            Fault::Boot(node) => self.boot(node),
+            Fault::Kill(node, daemon) => self.stop(node, daemon),
+            Fault::Start(node, daemon) => self.start(node, daemon),
+            Fault::Leave(node) => self.leave(node),
+            Fault::Pause(node, daemon) => self.process_mut(node, daemon).pause(),
+            Fault::Resume(node, daemon) => self.resume(node, daemon),
+            Fault::Block(from, to) => self.each_pair(&from, &to, Network::block),
+            Fault::Unblock(from, to) => self.each_pair(&from, &to, Network::unblock),
+            Fault::Links(quality) => self.network.set_quality(quality),
+            Fault::Link(from, to, quality) => self.network.set_link_quality(from, to, quality),
+            Fault::Disk(node, speed) => {
+                for daemon in Daemon::ALL {
+                    self.process_mut(node, daemon).disk.set_speed(speed);
+                }
+            }
+            Fault::Receiver(node, limit) => self.network.limit_receiver(node, limit),
+        }
+    }
+
+    /// Repairs everything: perfect links, fast disks, all daemons running and awake.
+    pub fn heal(&mut self) {
+        self.network.heal();
+        let speed = self.setup.disk;
+        for node in self.setup.nodes() {
+            for daemon in Daemon::ALL {
+                self.process_mut(node, daemon).disk.set_speed(speed);
+                self.resume(node, daemon);
+            }
+            self.boot(node);
+        }
+    }
+
+    /// A user does something at a node, now. Without effect while the daemon is down.
+    pub fn act(&mut self, node: NodeId, action: Action) {
+        let daemon = match action {
+            Action::Multicast { .. } => Daemon::Membership,
+            Action::Write { .. } => Daemon::Config,
+        };
+        self.input(node, daemon, DaemonInput::Act(action));
+    }
+
+    /// What each node looks like from outside.
+    #[must_use]
+    pub fn states(&self) -> Vec<NodeState> {
+        self.machines.iter().map(|(node, machine)| machine.state(*node)).collect()
+    }
+
+    /// The nodes whose membershipd runs.
+    #[must_use]
+    pub fn live(&self) -> BTreeSet<NodeId> {
+        let runs = |machine: &Machine| machine.process(Daemon::Membership).is_running();
+        self.machines.iter().filter(|(_, machine)| runs(machine)).map(|(node, _)| *node).collect()
+    }
+
+    fn each_pair(
+        &mut self,
+        from: &[NodeId],
+        to: &[NodeId],
+        mut act: impl FnMut(&mut Network, NodeId, NodeId),
+    ) {
+        for one in from {
+            for other in to {
+                act(&mut self.network, *one, *other);
+            }
+        }
+    }
+
+    fn process(&self, node: NodeId, daemon: Daemon) -> &Process {
+        self.machines.get(&node).expect("faults and actions name nodes of the setup").process(daemon)
+    }
+
+    fn process_mut(&mut self, node: NodeId, daemon: Daemon) -> &mut Process {
+        self.machines.get_mut(&node).expect("faults and actions name nodes of the setup").process_mut(daemon)
+    }
+
+    fn instant(&self) -> Instant {
+        self.base + self.queue.now()
+    }
+
+    fn step(&mut self) {
+        let Some(event) = self.queue.pop() else { return };
+        self.check_progress(&event);
+        match event {
+            Event::Datagram { to, packet } => {
+                self.input(to, Daemon::Membership, DaemonInput::Datagram(packet));
+            }
+            Event::Wake { node, daemon, life } => self.wake(node, daemon, life),
+            Event::DiskDone { node, daemon, life } => self.disk_done(node, daemon, life),
+            Event::Told { to: (node, daemon), life, connection, message } => {
+                if self.process(node, daemon).life() == life {
+                    self.told(node, daemon, connection, message);
+                }
+            }
+            Event::Connect { node, link, life } => self.connect(node, link, life),
+            Event::Start { node, daemon } => self.start(node, daemon),
+            Event::Fault(fault) => self.fault(fault),
+            Event::Act { node, action } => self.act(node, action),
+        }
+    }
+
+    /// A core that spins at one moment, or floods the network, is broken whatever else holds.
+    fn check_progress(&mut self, event: &Event) {
+        let now = self.now();
+        self.moment = if self.moment.0 == now { (now, self.moment.1 + 1) } else { (now, 0) };
+        if self.moment.1 > EVENTS_PER_MOMENT_MAX {
+            let what = format!("{EVENTS_PER_MOMENT_MAX} events at {now:?}, now {event:?}");
+            self.report(Violation { checker: "progress", property: "time passes", what });
+        }
+        if let Event::Datagram { .. } = event {
+            let second = now.as_secs();
+            self.second = if self.second.0 == second { (second, self.second.1 + 1) } else { (second, 0) };
+            let most = DATAGRAMS_PER_SECOND_MAX * self.machines.len() as u64;
+            if self.second.1 > most {
+                let what = format!("{most} datagrams in second {second}");
+                self.report(Violation { checker: "progress", property: "no storm", what });
+            }
+        }
+    }
+
+    // Daemons
+
+    fn boot(&mut self, node: NodeId) {
+        for daemon in Daemon::ALL {
+            if !self.process(node, daemon).is_running() {
+                let at = self.now() + self.rng.span(Duration::ZERO, BOOT_MAX);
+                self.queue.push(at, Event::Start { node, daemon });
+            }
+        }
+    }
+
+    fn start(&mut self, node: NodeId, daemon: Daemon) {
+        if self.process(node, daemon).is_running() {
+            return;
+        }
+        let now = self.instant();
+        let rng = self.rng.fork(u64::from(node.get()));
+        let machine = self.machines.get_mut(&node).expect("only nodes of the setup are started");
+        let started = machine.start(now, node, daemon, &self.setup, rng);
+        self.observe(node, started);
+        self.run_effects(node, daemon);
+        let process = self.process(node, daemon);
+        let life = process.life();
+        for link in Link::ALL {
+            if link.client() == daemon {
+                self.connect_later(node, link, life);
+            }
+        }
+    }
+
+    fn crash(&mut self, node: NodeId) {
+        for daemon in Daemon::ALL {
+            self.stop(node, daemon);
+        }
+    }
+
+    fn leave(&mut self, node: NodeId) {
+        self.input(node, Daemon::Membership, DaemonInput::Leave);
+        self.crash(node);
+    }
+
+    fn stop(&mut self, node: NodeId, daemon: Daemon) {
+        if !self.process(node, daemon).is_running() {
+            return;
+        }
+        for (link, connection) in self.connections.of(node, daemon) {
+            let other = if link.client() == daemon { link.server() } else { link.client() };
+            self.tell(node, other, connection, Message::Gone);
+            self.connections.close(connection);
+        }
+        self.connections.client_died(node, daemon);
+        let machine = self.machines.get_mut(&node).expect("only nodes of the setup are stopped");
+        for event in machine.stop(daemon) {
+            self.observe(node, event);
+        }
+    }
+
+    fn resume(&mut self, node: NodeId, daemon: Daemon) {
+        if !self.process(node, daemon).is_paused() {
+            return;
+        }
+        let held = self.process_mut(node, daemon).resume();
+        // Which comes first when both are due is up to the driver's event loop.
+        if self.rng.chance(MILLION / 2) {
+            self.wake_now(node, daemon);
+        }
+        for input in held {
+            match input {
+                DaemonInput::Message(connection, message) => self.told(node, daemon, connection, message),
+                input => self.input(node, daemon, input),
+            }
+        }
+        self.wake_now(node, daemon);
+    }
+
+    fn wake(&mut self, node: NodeId, daemon: Daemon, life: u32) {
+        let now = self.now();
+        let process = self.process_mut(node, daemon);
+        if process.life() != life || !process.is_running() {
+            return;
+        }
+        if process.wake_at == Some(now) {
+            process.wake_at = None;
+        }
+        self.wake_now(node, daemon);
+    }
+
+    fn wake_now(&mut self, node: NodeId, daemon: Daemon) {
+        let now = self.instant();
+        let process = self.process(node, daemon);
+        let deadline = process.core().and_then(Core::next_deadline);
+        if process.is_paused() || deadline.is_none() {
+            return;
+        }
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            self.input(node, daemon, DaemonInput::Timer);
+        } else {
+            self.schedule_wake(node, daemon);
+        }
+    }
+
+    fn schedule_wake(&mut self, node: NodeId, daemon: Daemon) {
+        let (base, now) = (self.base, self.now());
+        let process = self.process(node, daemon);
+        let Some(deadline) = process.core().and_then(Core::next_deadline) else { return };
+        let due = deadline.saturating_duration_since(base).max(now);
+        if process.wake_at.is_some_and(|at| at <= due + WAKE_LATENESS_MAX) {
+            return;
+        }
+        let life = process.life();
+        let at = due + self.rng.span(Duration::ZERO, WAKE_LATENESS_MAX);
+        self.process_mut(node, daemon).wake_at = Some(at);
+        self.queue.push(at, Event::Wake { node, daemon, life });
+    }
+
+    fn disk_done(&mut self, node: NodeId, daemon: Daemon, life: u32) {
+        let machine = self.machines.get_mut(&node).expect("only nodes of the setup have disks");
+        if machine.process(daemon).life() != life || !machine.process(daemon).is_running() {
+            return;
+        }
+        let Some(write) = machine.process_mut(daemon).disk.complete() else { return };
+        let skip = self.setup.mutation == Some(Mutation::SkipStore) && !matches!(write, DiskWrite::RingSeq(_));
+        let observed = if skip { None } else { machine.apply(&write) };
+        if let Some(event) = observed {
+            self.observe(node, event);
+        }
+        if !self.is_reported_early(&write) {
+            self.input(node, daemon, DaemonInput::Stored(write));
+        }
+    }
+
+    fn is_reported_early(&self, write: &DiskWrite) -> bool {
+        match write {
+            DiskWrite::RingSeq(_) => self.setup.mutation == Some(Mutation::RingSeqBeforeDurable),
+        }
+    }
+
+    fn input(&mut self, node: NodeId, daemon: Daemon, input: DaemonInput) {
+        let now = self.instant();
+        let at = self.now();
+        if let DaemonInput::Datagram(packet) = &input {
+            self.trace.note_quietly(at, &(node.get(), hash_bytes(packet)));
+        }
+        let process = self.process_mut(node, daemon);
+        if process.is_paused() {
+            return process.hold(input);
+        }
+        let Some(core) = process.core_mut() else { return };
+        core.handle(now, input);
+        self.run_effects(node, daemon);
+    }
+
+    fn run_effects(&mut self, node: NodeId, daemon: Daemon) {
+        let Some(core) = self.process_mut(node, daemon).core_mut() else { return };
+        let effects: VecDeque<Effect> = core.effects();
+        for effect in effects {
+            self.carry_out(node, daemon, effect);
+        }
+        self.schedule_wake(node, daemon);
+    }
+
+    fn carry_out(&mut self, node: NodeId, daemon: Daemon, effect: Effect) {
+        match effect {
+            Effect::Send { to: Destination::Node(to), packet } => self.send(node, to, &packet),
+            Effect::Send { to: Destination::All, packet } => {
+                for to in self.setup.nodes().into_iter().filter(|to| *to != node) {
+                    self.send(node, to, &packet);
+                }
+            }
+            Effect::Write(write) => self.write(node, daemon, write),
+            Effect::Tell(connection, message) => {
+                if let Some(link) = self.connections.link(connection) {
+                    let other = if link.client() == daemon { link.server() } else { link.client() };
+                    self.tell(node, other, connection, message);
+                }
+            }
+            Effect::Observe(event) => self.observe(node, event),
+            Effect::Note(note) => {
+                let at = self.now();
+                self.trace.note(at, Some(node), &note);
+            }
+            Effect::Exit(reason) => {
+                let at = self.now();
+                self.trace.note(at, Some(node), &format!("{daemon:?} ends itself: {reason}"));
+                self.stop(node, daemon);
+            }
+        }
+    }
+
+    fn send(&mut self, from: NodeId, to: NodeId, packet: &Bytes) {
+        let now = self.now();
+        for at in self.network.carry(now, from, to).iter() {
+            self.queue.push(at, Event::Datagram { to, packet: packet.clone() });
+        }
+    }
+
+    fn write(&mut self, node: NodeId, daemon: Daemon, write: DiskWrite) {
+        let now = self.now();
+        let process = self.process_mut(node, daemon);
+        let life = process.life();
+        let at = process.disk.submit(now, write.clone());
+        self.queue.push(at, Event::DiskDone { node, daemon, life });
+        if self.is_reported_early(&write) {
+            self.input(node, daemon, DaemonInput::Stored(write));
+        }
+    }
+
+    fn observe(&mut self, node: NodeId, event: Observed) {
+        let at = self.now();
+        self.trace.note(at, Some(node), &event);
+        let observation = Observation { at, node, event };
+        if let Err(violation) = self.checkers.observe(&observation) {
+            self.report(violation);
+        }
+    }
+
+    // Connections between the daemons of a node
+
+    fn connect_later(&mut self, node: NodeId, link: Link, life: u32) {
+        let at = self.now() + self.connections.retry_delay();
+        self.queue.push(at, Event::Connect { node, link, life });
+    }
+
+    fn connect(&mut self, node: NodeId, link: Link, life: u32) {
+        let client = self.process(node, link.client());
+        if client.life() != life || !client.is_running() || self.connections.is_open(node, link) {
+            return;
+        }
+        if client.is_paused() || !self.process(node, link.server()).is_running() {
+            return self.connect_later(node, link, life);
+        }
+        let lives = (life, self.process(node, link.server()).life());
+        let connection = self.connections.open(node, link, lives);
+        self.input(node, link.client(), DaemonInput::Connected(connection, link));
+    }
+
+    fn tell(&mut self, node: NodeId, to: Daemon, connection: ConnectionId, message: Message) {
+        let now = self.now();
+        let Some((at, life)) = self.connections.carry(now, connection, to) else { return };
+        self.queue.push(at, Event::Told { to: (node, to), life, connection, message });
+    }
+
+    fn told(&mut self, node: NodeId, daemon: Daemon, connection: ConnectionId, message: Message) {
+        let paused = self.process(node, daemon).is_paused();
+        let lost = matches!(message, Message::Gone) && !paused;
+        self.input(node, daemon, DaemonInput::Message(connection, message));
+        if lost && let Some(link) = self.connections.lost(connection, daemon) {
+            let life = self.process(node, daemon).life();
+            self.connect_later(node, link, life);
+        }
+    }
+}
+
+/// Whether a state of the ring means that its configuration is installed.
+pub(crate) fn is_installed(state: StateName) -> bool {
+    state == StateName::Operational
+}

@@ -1,0 +1,119 @@
+//! One node: three processes and what their disks hold.
+
+use std::time::Instant;
+
+use membership_core::stack::StackConfig;
+use quorate_types::NodeId;
+
+use super::is_installed;
+use crate::{
+    checker::NodeState,
+    daemon::{Core, DiskWrite, MembershipDaemon},
+    disk::{Disk, DiskSpeed},
+    fault::Daemon,
+    history::Event,
+    mutation::Mutation,
+    process::Process,
+    rng::Rng,
+    setup::Setup,
+};
+
+/// A node.
+#[derive(Debug)]
+pub(super) struct Machine {
+    processes: [Process; 3],
+    ring_seq: u64,
+}
+
+impl Machine {
+    /// A node that was just installed: empty disks, nothing runs.
+    pub(super) fn new(mut rng: Rng, speed: DiskSpeed) -> Self {
+        let processes = Daemon::ALL.map(|daemon| Process::new(Disk::new(rng.fork(daemon as u64), speed)));
+        Self { processes, ring_seq: 0 }
+    }
+
+    pub(super) fn process(&self, daemon: Daemon) -> &Process {
+        &self.processes[daemon as usize]
+    }
+
+    pub(super) fn process_mut(&mut self, daemon: Daemon) -> &mut Process {
+        &mut self.processes[daemon as usize]
+    }
+
+    /// Starts a daemon with what its disk holds.
+    pub(super) fn start(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        daemon: Daemon,
+        setup: &Setup,
+        mut rng: Rng,
+    ) -> Event {
+        let mutation = setup.mutation;
+        let (core, event) = match daemon {
+            Daemon::Membership => {
+                let reuse = mutation == Some(Mutation::ReuseRingSeq);
+                let ring_seq = if reuse { 0 } else { self.ring_seq };
+                let config = StackConfig {
+                    me: node,
+                    members: setup.nodes().into_iter().collect(),
+                    params: setup.params.clone(),
+                    config_version: 1,
+                    seed: rng.next_u64(),
+                };
+                let daemon = MembershipDaemon::start(now, config, ring_seq, mutation, rng);
+                let started = Event::MembershipStarted { ring_seq: self.ring_seq };
+                (Core::Membership(Box::new(daemon)), started)
+            }
+            Daemon::Quorum | Daemon::Config => return Event::QuorumStopped,
+        };
+        let process = self.process_mut(daemon);
+        process.next_life();
+        process.start(core);
+        event
+    }
+
+    /// A daemon is gone; a random part of what it had not synced survives.
+    pub(super) fn stop(&mut self, daemon: Daemon) -> Vec<Event> {
+        let process = self.process_mut(daemon);
+        process.stop();
+        let survivors = process.disk.crash();
+        let mut events: Vec<Event> = survivors.iter().filter_map(|write| self.apply(write)).collect();
+        events.push(match daemon {
+            Daemon::Membership => Event::MembershipStopped,
+            Daemon::Quorum => Event::QuorumStopped,
+            Daemon::Config => Event::StoreStopped,
+        });
+        events
+    }
+
+    /// A write is durable.
+    pub(super) fn apply(&mut self, write: &DiskWrite) -> Option<Event> {
+        match write {
+            DiskWrite::RingSeq(seq) => {
+                self.ring_seq = *seq;
+                Some(Event::RingSeqDurable(*seq))
+            }
+        }
+    }
+
+    /// What the node looks like from outside.
+    pub(super) fn state(&self, node: NodeId) -> NodeState {
+        let mut state = NodeState {
+            node,
+            ring: None,
+            members: Vec::new(),
+            in_sync: false,
+            quorate: false,
+            writable: false,
+            position: None,
+        };
+        if let Some(Core::Membership(daemon)) = self.process(Daemon::Membership).core() {
+            let status = daemon.status();
+            state.ring = is_installed(status.ring.state).then_some(status.ring.ring);
+            state.members = status.ring.members;
+            state.in_sync = status.synchronised;
+        }
+        state
+    }
+}

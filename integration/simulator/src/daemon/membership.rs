@@ -1,0 +1,302 @@
+//! membershipd: the stack, its two test clients, and the connections of quorumd and configd.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Instant,
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use membership_core::{
+    cpg::GroupName,
+    srp::{ConfigurationChange, Guarantee},
+    stack::{
+        ClientId, ConfigurationKind, GroupEvent, Input, LeaveReason, Output, Stack, StackConfig, StackStatus,
+    },
+};
+use quorate_types::NodeId;
+
+use super::{ConnectionId, DaemonInput, DiskWrite, Effect, Message};
+use crate::{
+    history::{Change, Event, MessageId, Probe},
+    mutation::Mutation,
+    rng::{MILLION, Rng},
+    trace::hash_bytes,
+    workload::Action,
+};
+
+/// The number of votequorum.
+const VOTEQUORUM: u16 = 5;
+/// Ids of the two probes as clients; connections are numbered from 1 and never get there.
+const PROBE_CLIENTS: [ClientId; 2] = [ClientId::MAX, ClientId::MAX - 1];
+/// Chance that a mutation strikes a delivery.
+const STRIKE: u32 = MILLION / 50;
+/// Bytes of a probe message before its filling: number and checksum.
+const PROBE_HEADER: usize = 16;
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Client {
+    Quorum,
+    Config,
+}
+
+/// membershipd.
+#[derive(Debug)]
+pub struct MembershipDaemon {
+    stack: Stack,
+    connections: BTreeMap<ConnectionId, Client>,
+    mutation: Option<Mutation>,
+    rng: Rng,
+    /// A delivery that [`Mutation::SwapDeliveries`] holds back.
+    swapped: Option<(Probe, GroupEvent)>,
+    effects: VecDeque<Effect>,
+}
+
+fn probe_client(probe: Probe) -> ClientId {
+    PROBE_CLIENTS[probe as usize]
+}
+
+fn probe_group(probe: Probe) -> GroupName {
+    GroupName::new(format!("probe-{probe:?}")).expect("a short name that is not empty is a group name")
+}
+
+/// A message that can be recognised, and told from a damaged one: number, checksum, filling.
+fn probe_payload(message: MessageId, size: usize) -> Bytes {
+    let mut payload = BytesMut::with_capacity(size.max(PROBE_HEADER));
+    payload.put_u64_le(message);
+    payload.put_u64_le(0);
+    payload.extend((PROBE_HEADER..size).map(|at| (message as u8).wrapping_add(at as u8)));
+    let checksum = hash_bytes(&payload);
+    payload[8..16].copy_from_slice(&checksum.to_le_bytes());
+    payload.freeze()
+}
+
+fn read_probe_payload(payload: &Bytes) -> Option<MessageId> {
+    let message = u64::from_le_bytes(payload.get(..8)?.try_into().ok()?);
+    (*payload == probe_payload(message, payload.len())).then_some(message)
+}
+
+impl MembershipDaemon {
+    /// Starts the daemon with the ring sequence that its disk holds.
+    #[must_use]
+    pub fn start(
+        now: Instant,
+        config: StackConfig,
+        ring_seq: u64,
+        mutation: Option<Mutation>,
+        rng: Rng,
+    ) -> Self {
+        let mut daemon = Self {
+            stack: Stack::new(config),
+            connections: BTreeMap::new(),
+            mutation,
+            rng,
+            swapped: None,
+            effects: VecDeque::new(),
+        };
+        daemon.input(now, Input::Start { stored_ring_seq: ring_seq });
+        for probe in Probe::ALL {
+            let delivery = match probe {
+                Probe::Safe if mutation != Some(Mutation::SafeIsAgreed) => Guarantee::Safe,
+                _ => Guarantee::Agreed,
+            };
+            let (client, group) = (probe_client(probe), probe_group(probe));
+            daemon.input(now, Input::GroupJoin { client, pid: probe as u32 + 1, group, delivery });
+        }
+        daemon
+    }
+
+    /// Takes an input.
+    pub fn handle(&mut self, now: Instant, input: DaemonInput) {
+        match input {
+            DaemonInput::Datagram(packet) => self.input(now, Input::Datagram(packet)),
+            DaemonInput::Timer => self.input(now, Input::Timer),
+            DaemonInput::Stored(DiskWrite::RingSeq(ring_seq)) => {
+                self.input(now, Input::Stored { ring_seq });
+            }
+            DaemonInput::Message(connection, message) => self.message(now, connection, message),
+            DaemonInput::Act(Action::Multicast { probe, message, size }) => {
+                self.probe(now, probe, message, size);
+            }
+            DaemonInput::Act(Action::Write { .. }) | DaemonInput::Connected(..) => {}
+            DaemonInput::Leave => self.input(now, Input::Leave),
+        }
+    }
+
+    /// What is to be done.
+    pub fn effects(&mut self) -> VecDeque<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// When [`DaemonInput::Timer`] is due.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.stack.next_deadline()
+    }
+
+    /// The stack's own view, for the liveness checker.
+    #[must_use]
+    pub fn status(&self) -> StackStatus {
+        self.stack.status()
+    }
+
+    fn probe(&mut self, now: Instant, probe: Probe, message: MessageId, size: usize) {
+        let payload = probe_payload(message, size);
+        let size = payload.len();
+        self.effects.push_back(Effect::Observe(Event::Sent { probe, message, size }));
+        let at = self.effects.len();
+        self.input(now, Input::GroupMulticast { client: probe_client(probe), payload });
+        let refused = self.effects.iter().skip(at).any(|effect| matches!(effect, Effect::Note(note) if note.starts_with("refused")));
+        if refused {
+            self.effects.remove(at - 1);
+        }
+    }
+
+    fn message(&mut self, now: Instant, connection: ConnectionId, message: Message) {
+        match message {
+            Message::Attach => {
+                self.connections.insert(connection, Client::Quorum);
+                self.input(now, Input::ServiceAttach { service: VOTEQUORUM });
+            }
+            Message::ServiceMulticast(message) => {
+                self.input(now, Input::ServiceMulticast { service: VOTEQUORUM, message });
+            }
+            Message::SyncMessages(ring, messages) => {
+                self.input(now, Input::SyncMessages { service: VOTEQUORUM, ring, messages });
+            }
+            Message::GroupJoin(group) => {
+                self.connections.insert(connection, Client::Config);
+                let (client, pid) = (connection, 1000 + connection as u32);
+                self.input(now, Input::GroupJoin { client, pid, group, delivery: Guarantee::Safe });
+            }
+            Message::GroupMulticast(payload) => {
+                self.input(now, Input::GroupMulticast { client: connection, payload });
+            }
+            Message::Gone => match self.connections.remove(&connection) {
+                Some(Client::Quorum) => self.input(now, Input::ServiceDetach { service: VOTEQUORUM }),
+                Some(Client::Config) => {
+                    let reason = LeaveReason::ProcessDown;
+                    self.input(now, Input::GroupLeave { client: connection, reason });
+                }
+                None => {}
+            },
+            other => self.effects.push_back(Effect::Note(format!("unexpected {other:?}"))),
+        }
+    }
+
+    fn input(&mut self, now: Instant, input: Input) {
+        self.stack.handle_input(now, input);
+        while let Some(output) = self.stack.poll_output() {
+            self.output(output);
+        }
+    }
+
+    fn output(&mut self, output: Output) {
+        match output {
+            Output::Send { to, packet } => self.effects.push_back(Effect::Send { to, packet }),
+            Output::StoreRingSeq(seq) => {
+                self.effects.push_back(Effect::Write(DiskWrite::RingSeq(seq)));
+            }
+            Output::StateChanged { from, to, reason } => {
+                self.note(format!("state {from:?} -> {to:?} ({reason:?})"));
+            }
+            Output::Configuration(change) => self.configuration(change),
+            Output::SyncCompleted { ring, .. } => self.observe(Event::SyncCompleted(ring)),
+            Output::Group { client, event } => self.group_event(client, event),
+            Output::Flow { open } => self.tell(Client::Config, Message::Flow(open)),
+            Output::GroupRefused { client, reason } if PROBE_CLIENTS.contains(&client) => {
+                self.note(format!("refused: {reason}"));
+            }
+            Output::GroupRefused { client, reason } => {
+                self.effects.push_back(Effect::Tell(client, Message::GroupRefused(reason)));
+            }
+            Output::Service { event, .. } => self.tell(Client::Quorum, Message::Service(event)),
+            Output::Killed { by, reason } => {
+                self.effects.push_back(Effect::Exit(format!("killed by {by}: {reason}")));
+            }
+            Output::ReloadRequested { by } => self.note(format!("reload requested by {by}")),
+        }
+    }
+
+    fn note(&mut self, note: String) {
+        self.effects.push_back(Effect::Note(note));
+    }
+
+    fn observe(&mut self, event: Event) {
+        self.effects.push_back(Effect::Observe(event));
+    }
+
+    fn tell(&mut self, client: Client, message: Message) {
+        let connection = self.connections.iter().find(|(_, other)| **other == client);
+        if let Some((&connection, _)) = connection {
+            self.effects.push_back(Effect::Tell(connection, message));
+        }
+    }
+
+    fn configuration(&mut self, change: ConfigurationChange) {
+        let change = match change {
+            ConfigurationChange::Transitional { ring, members, .. } => {
+                Change::Transitional { next: ring, members }
+            }
+            ConfigurationChange::Regular { ring, members, .. } => Change::Regular { ring, members },
+        };
+        if self.mutation == Some(Mutation::SafeIsAgreed) {
+            self.observe(Event::ProbeRing(Probe::Safe, change.clone()));
+        }
+        self.observe(Event::Ring(change));
+    }
+
+    fn group_event(&mut self, client: ClientId, event: GroupEvent) {
+        let Some(probe) = Probe::ALL.into_iter().find(|probe| probe_client(*probe) == client) else {
+            self.effects.push_back(Effect::Tell(client, Message::Group(event)));
+            return;
+        };
+        let strikes = matches!(event, GroupEvent::Message { .. }) && self.rng.chance(STRIKE);
+        match (self.mutation, event) {
+            (Some(Mutation::DropDelivery), _) if strikes => {}
+            (Some(Mutation::DuplicateDelivery), event) if strikes => {
+                self.probe_event(probe, event.clone());
+                self.probe_event(probe, event);
+            }
+            (Some(Mutation::CorruptDelivery), GroupEvent::Message { ring, seq, origin, pid, payload })
+                if strikes =>
+            {
+                let mut payload = payload.to_vec();
+                let at = self.rng.index(payload.len());
+                payload[at] ^= 1;
+                let payload = Bytes::from(payload);
+                self.probe_event(probe, GroupEvent::Message { ring, seq, origin, pid, payload });
+            }
+            (Some(Mutation::SwapDeliveries), event) if strikes && self.swapped.is_none() => {
+                self.swapped = Some((probe, event));
+            }
+            (_, event) => {
+                self.probe_event(probe, event);
+                if let Some((probe, event)) = self.swapped.take_if(|(held, _)| *held == probe) {
+                    self.probe_event(probe, event);
+                }
+            }
+        }
+    }
+
+    fn probe_event(&mut self, probe: Probe, event: GroupEvent) {
+        let event = match event {
+            GroupEvent::Joined { .. } => Event::ProbeJoined(probe),
+            GroupEvent::Members { members, .. } => {
+                let members: Vec<NodeId> = members.into_iter().map(|member| member.node).collect();
+                Event::GroupMembers { probe, members }
+            }
+            GroupEvent::Message { ring, seq, origin, payload, .. } => {
+                let message = read_probe_payload(&payload);
+                Event::Delivered { probe, message, origin, ring, seq }
+            }
+            GroupEvent::Configuration { ring, kind: ConfigurationKind::Transitional, members } => {
+                Event::ProbeRing(probe, Change::Transitional { next: ring, members })
+            }
+            GroupEvent::Configuration { ring, kind: ConfigurationKind::Regular, members } => {
+                Event::ProbeRing(probe, Change::Regular { ring, members })
+            }
+        };
+        self.observe(event);
+    }
+}

@@ -1,0 +1,52 @@
+//! Deliberate bugs in the glue, to prove that the checkers would catch them in a core.
+//!
+//! A checker that never fails proves nothing. Each mutation breaks one promise at the place where a core
+//! meets the world; `tests/mutations.rs` runs seeds with each and expects the matching
+//! checker to speak up. They are ordinary values, so the very code that passes the seeds is tested.
+
+/// One deliberate bug.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
+pub enum Mutation {
+    /// Now and then one node does not pass on a message that it delivered.
+    DropDelivery,
+    /// Now and then one node passes on two messages in the wrong order.
+    SwapDeliveries,
+    /// Now and then one node passes on a message twice.
+    DuplicateDelivery,
+    /// Now and then one node passes on a message with one bit flipped.
+    CorruptDelivery,
+    /// Safe delivery is no more than agreed delivery.
+    SafeIsAgreed,
+    /// membershipd always finds an empty ring-sequence file.
+    ReuseRingSeq,
+    /// The ring sequence is reported as stored before it is.
+    RingSeqBeforeDurable,
+    /// quorumd says that every ring is quorate.
+    IgnoreQuorum,
+    /// The store's writes are reported as stored before they are.
+    StoreBeforeDurable,
+    /// The store's writes never reach the disk, but are reported as stored.
+    SkipStore,
+    /// Now and then one replica misses a message of its group.
+    DropStoreMessage,
+    /// configd answers a write as soon as it has handed it over.
+    AcknowledgeAtOnce,
+}
+
+impl Mutation {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::DropDelivery,
+        Self::SwapDeliveries,
+        Self::DuplicateDelivery,
+        Self::CorruptDelivery,
+        Self::SafeIsAgreed,
+        Self::ReuseRingSeq,
+        Self::RingSeqBeforeDurable,
+        Self::IgnoreQuorum,
+        Self::StoreBeforeDurable,
+        Self::SkipStore,
+        Self::DropStoreMessage,
+        Self::AcknowledgeAtOnce,
+    ];
+}

@@ -1,0 +1,203 @@
+//! The cluster that a seed stands for: how many nodes, which parameters, how much goes wrong.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use membership_core::srp::{Params, TotemSettings};
+use quorate_types::NodeId;
+
+use crate::{
+    checker::QuorumRule,
+    disk::DiskSpeed,
+    fault::{Plan, Profile},
+    mutation::Mutation,
+    network::Quality,
+    rng::{MILLION, Rng},
+    workload::{Load, Workload},
+};
+
+/// Options of votequorum, the same on all nodes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QuorumOptions {
+    /// `two_node`.
+    pub two_node: bool,
+    /// `wait_for_all`.
+    pub wait_for_all: bool,
+    /// `auto_tie_breaker`, lowest node.
+    pub auto_tie_breaker: bool,
+    /// `last_man_standing`.
+    pub last_man_standing: bool,
+}
+
+impl QuorumOptions {
+    /// What these options promise.
+    #[must_use]
+    pub fn rule(self) -> QuorumRule {
+        match self {
+            Self { two_node: true, .. } => QuorumRule::TwoNode,
+            Self { last_man_standing: true, .. } | Self { auto_tie_breaker: true, .. } => QuorumRule::Concurrent,
+            _ => QuorumRule::Majority,
+        }
+    }
+}
+
+/// Everything that is fixed before a run begins.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The seed of all chance during the run.
+    pub seed: u64,
+    /// Every node with its votes.
+    pub votes: BTreeMap<NodeId, u32>,
+    /// Parameters of the ring.
+    pub params: Params,
+    /// Options of votequorum.
+    pub quorum: QuorumOptions,
+    /// Links at the start.
+    pub quality: Quality,
+    /// Disks at the start.
+    pub disk: DiskSpeed,
+    /// Longest way of a message between two daemons of a node.
+    pub ipc_delay_max: Duration,
+    /// What goes wrong, and when.
+    pub plan: Plan,
+    /// What users do, and when.
+    pub workload: Workload,
+    /// Length of the first phase.
+    pub safety_length: Duration,
+    /// A deliberate bug.
+    pub mutation: Option<Mutation>,
+}
+
+/// Nodes get this long to find each other before anything goes wrong; less than that now and then.
+const WARM_UP_MAX: Duration = Duration::from_secs(15);
+
+impl Setup {
+    /// A healthy cluster of nodes 1 to `count` with a vote each and corosync's default timers: the
+    /// beginning of every named scenario.
+    ///
+    /// # Panics
+    /// If `count` is 0.
+    #[must_use]
+    pub fn healthy(count: u32) -> Self {
+        let votes: BTreeMap<NodeId, u32> = node_ids(1..=count).into_iter().map(|node| (node, 1)).collect();
+        let params = Params::derive(&TotemSettings::default(), votes.len());
+        Self {
+            seed: 1,
+            votes,
+            params: params.expect("the default settings are valid"),
+            quorum: QuorumOptions::default(),
+            quality: Quality::PERFECT,
+            disk: DiskSpeed::FAST,
+            ipc_delay_max: Duration::from_micros(500),
+            plan: Plan::default(),
+            workload: Workload::default(),
+            safety_length: Duration::ZERO,
+            mutation: None,
+        }
+    }
+
+    /// The cluster of a seed; `count` fixes the number of nodes, otherwise it is 2 to 7.
+    #[must_use]
+    pub fn generate(seed: u64, count: Option<u32>) -> Self {
+        let mut rng = Rng::new(seed);
+        let drawn = *rng.pick(&[2, 3, 3, 3, 4, 5, 5, 6, 7]);
+        let count = count.unwrap_or(drawn);
+        let nodes = if rng.chance(MILLION / 4) { sparse_ids(&mut rng, count) } else { node_ids(1..=count) };
+        let weighted = rng.chance(MILLION / 6);
+        let votes = nodes.iter().map(|node| (*node, if weighted { rng.between(1, 3) as u32 } else { 1 }));
+        let votes: BTreeMap<NodeId, u32> = votes.collect();
+        let profile = Profile::generate(&mut rng);
+        let load = Load::generate(&mut rng);
+        let begin = rng.span(Duration::ZERO, WARM_UP_MAX);
+        let end = begin + rng.span(Duration::from_secs(20), Duration::from_secs(120));
+        let quorum = quorum_options(&mut rng, &votes, weighted);
+        Self {
+            params: params(&mut rng, nodes.len()),
+            quorum,
+            quality: profile.base,
+            disk: DiskSpeed::FAST,
+            ipc_delay_max: rng.span(Duration::from_micros(50), Duration::from_millis(20)),
+            plan: Plan::generate(&mut rng, &profile, &nodes, begin, end),
+            workload: Workload::generate(&mut rng, load, &nodes, begin, end),
+            safety_length: end,
+            seed: rng.next_u64(),
+            mutation: None,
+            votes,
+        }
+    }
+
+    /// The nodes, ascending.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeId> {
+        self.votes.keys().copied().collect()
+    }
+}
+
+fn node_ids(ids: impl IntoIterator<Item = u32>) -> Vec<NodeId> {
+    ids.into_iter().map(|id| NodeId::new(id).expect("node ids start at 1")).collect()
+}
+
+fn sparse_ids(rng: &mut Rng, count: u32) -> Vec<NodeId> {
+    let mut ids = std::collections::BTreeSet::new();
+    while ids.len() < count as usize {
+        ids.insert(rng.between(1, 60_000) as u32);
+    }
+    node_ids(ids)
+}
+
+fn quorum_options(rng: &mut Rng, votes: &BTreeMap<NodeId, u32>, weighted: bool) -> QuorumOptions {
+    let mut options = QuorumOptions { wait_for_all: rng.chance(MILLION / 4), ..QuorumOptions::default() };
+    match rng.below(6) {
+        0 if votes.len() == 2 && !weighted => {
+            options.two_node = true;
+            options.wait_for_all = true;
+        }
+        1 if votes.len() % 2 == 0 && !weighted => options.auto_tie_breaker = true,
+        _ => {}
+    }
+    options
+}
+
+fn params(rng: &mut Rng, nodes: usize) -> Params {
+    let defaults = rng.chance(MILLION / 3);
+    let mut one_of = |values: &[u32]| Some(*rng.pick(values)).filter(|_| !defaults);
+    let settings = TotemSettings {
+        token: one_of(&[500, 1000, 3000, 5000]),
+        token_coefficient: one_of(&[0, 100, 650]),
+        join: one_of(&[30, 50, 100]),
+        merge: one_of(&[50, 200, 1000]),
+        fail_recv_const: one_of(&[50, 500, 2500]),
+        seqno_unchanged_const: one_of(&[0, 3, 30]),
+        window_size: one_of(&[4, 50, 300]),
+        max_messages: one_of(&[1, 17, 60]),
+        miss_count_const: one_of(&[0, 5]),
+        cancel_token_hold_on_retransmit: one_of(&[0, 1]).map(|value| value == 1),
+        send_join: one_of(&[0, 0, 80]),
+        net_mtu: one_of(&[300, 1410, 1410, 65_446]),
+        ..TotemSettings::default()
+    };
+    let mut params = Params::derive(&settings, nodes).expect("every drawn value is valid");
+    if rng.chance(MILLION / 2) {
+        params.initial_seq = u32::MAX - rng.below(1000) as u32;
+    }
+    params
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_cover_every_size_and_half_of_them_begin_near_the_wrap() {
+        let setups: Vec<Setup> = (0..300).map(|seed| Setup::generate(seed, None)).collect();
+        for count in 2..=7 {
+            assert!(setups.iter().any(|setup| setup.votes.len() == count), "{count}");
+        }
+        let near_wrap = setups.iter().filter(|setup| setup.params.initial_seq != 0).count();
+        assert!((100..200).contains(&near_wrap), "{near_wrap}");
+    }
+
+    #[test]
+    fn a_fixed_number_of_nodes_is_kept() {
+        assert!((0..20).all(|seed| Setup::generate(seed, Some(4)).votes.len() == 4));
+    }
+}

@@ -1,0 +1,126 @@
+//! One run of a seed: first safety, with everything that may go wrong; then liveness, with everything
+//! repaired.
+
+use std::time::Duration;
+
+use quorate_types::NodeId;
+
+use crate::{
+    checker::{Expectation, LivenessChecker, Violation},
+    cluster::Cluster,
+    event::SimTime,
+    history::Probe,
+    mutation::Mutation,
+    setup::Setup,
+    trace::Lines,
+    workload::Action,
+};
+
+/// What to run.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// The seed.
+    pub seed: u64,
+    /// Number of nodes; by default 2 to 7, drawn from the seed.
+    pub nodes: Option<u32>,
+    /// What becomes of the trace.
+    pub lines: Lines,
+    /// A deliberate bug.
+    pub mutation: Option<Mutation>,
+}
+
+impl Options {
+    /// A silent run of a seed.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        Self { seed, nodes: None, lines: Lines::Off, mutation: None }
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// How many nodes there were.
+    pub nodes: usize,
+    /// Hash over every event.
+    pub hash: u64,
+    /// How many events there were.
+    pub events: u64,
+    /// Virtual time that passed.
+    pub simulated: SimTime,
+    /// From healing until all was well.
+    pub healed_after: Option<Duration>,
+    /// What went wrong, and when.
+    pub violation: Option<(SimTime, Violation)>,
+    /// The last lines of the trace, if they were asked for.
+    pub tail: Vec<String>,
+}
+
+/// After healing all must be well within this many times token plus consensus timeout, and some seconds for
+/// restarts, connections and disks.
+const BOUND_TIMEOUTS: u32 = 10;
+const BOUND_BASE: Duration = Duration::from_secs(30);
+/// Messages of the last check are numbered from here.
+const FINAL_MESSAGES: u64 = 1 << 32;
+/// How long the cluster is watched after the last check.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// Runs a seed.
+#[must_use]
+pub fn run(options: Options) -> Report {
+    let mut setup = Setup::generate(options.seed, options.nodes);
+    setup.mutation = options.mutation;
+    let nodes = setup.votes.len();
+    let mut cluster = Cluster::new(setup, options.lines);
+    let length = cluster.setup().safety_length;
+    cluster.run_for(length);
+    let healed_after = if cluster.violation().is_none() { heal(&mut cluster) } else { None };
+    Report {
+        seed: options.seed,
+        nodes,
+        hash: cluster.trace().hash(),
+        events: cluster.trace().events(),
+        simulated: cluster.now(),
+        healed_after,
+        violation: cluster.violation().cloned(),
+        tail: cluster.trace().tail().map(str::to_owned).collect(),
+    }
+}
+
+/// Repairs everything, waits until all is well, lets every node work once more, and asks the checkers
+/// for their last word. Returns how long the recovery took.
+pub fn heal(cluster: &mut Cluster) -> Option<Duration> {
+    cluster.heal();
+    let live = cluster.setup().nodes().into_iter().collect();
+    let params = &cluster.setup().params;
+    let bound = BOUND_BASE + (params.token + params.consensus) * BOUND_TIMEOUTS;
+    let checker = LivenessChecker::new(Expectation { live, quorate: false, bound });
+    let begin = cluster.now();
+    let well = |cluster: &Cluster| cluster.live() == checker.live() && checker.lacks(&cluster.states()).is_none();
+    let healed = cluster.run_until(bound, well);
+    let healed_after = healed.then(|| cluster.now() - begin);
+    if cluster.violation().is_none() {
+        work_once_more(cluster);
+    }
+    if cluster.violation().is_none() {
+        if let Err(violation) = checker.judge(&cluster.states()) {
+            cluster.report(violation);
+        }
+        cluster.finish();
+    }
+    healed_after
+}
+
+fn work_once_more(cluster: &mut Cluster) {
+    let nodes: Vec<NodeId> = cluster.setup().nodes();
+    let mut message = FINAL_MESSAGES;
+    for node in nodes {
+        for probe in Probe::ALL {
+            message += 1;
+            cluster.act(node, Action::Multicast { probe, message, size: 100 });
+        }
+    }
+    cluster.run_for(QUIET);
+}

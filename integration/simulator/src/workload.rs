@@ -1,0 +1,213 @@
+//! What the users of the cluster do: a plan drawn from the seed before the run begins.
+
+use std::{fmt, time::Duration};
+
+use quorate_types::NodeId;
+
+use crate::{
+    event::SimTime,
+    history::{MessageId, Probe, WriteId},
+    rng::{MILLION, Rng},
+};
+
+/// Names that several writes fight for.
+const SHARED_FILES: u64 = 4;
+
+/// One thing that a user does at a node.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// The probe multicasts a message of so many bytes.
+    Multicast {
+        /// Which probe.
+        probe: Probe,
+        /// The message's number.
+        message: MessageId,
+        /// Payload in bytes.
+        size: usize,
+    },
+    /// A write to the store.
+    Write {
+        /// The write's number.
+        write: WriteId,
+        /// What is written.
+        change: Change,
+    },
+}
+
+/// What a write does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Change {
+    /// A new file of its own, that nobody else touches: it must be there for ever once acknowledged.
+    Own {
+        /// Content in bytes.
+        size: usize,
+    },
+    /// The content of a file that others write too.
+    Shared {
+        /// Which.
+        file: u64,
+        /// Content in bytes.
+        size: usize,
+    },
+    /// Deletes such a file.
+    Delete {
+        /// Which.
+        file: u64,
+    },
+    /// Renames such a file over another.
+    Rename {
+        /// Which.
+        from: u64,
+        /// To which.
+        to: u64,
+    },
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Multicast { probe, message, size } => {
+                write!(f, "{probe:?} probe is to send #{message}, {size} bytes")
+            }
+            Self::Write { write, change } => write!(f, "write {write}: {change:?}"),
+        }
+    }
+}
+
+/// What is done, in the order of time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Workload {
+    /// Each with its time and its node.
+    pub actions: Vec<(SimTime, NodeId, Action)>,
+}
+
+/// How much is done: drawn from the seed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Mean time between two bursts of messages.
+    pub message_interval: Duration,
+    /// Most messages of one burst.
+    pub burst_max: u64,
+    /// Chance, in parts per million, that a message is longer than a packet.
+    pub long_messages: u32,
+    /// Mean time between two writes.
+    pub write_interval: Duration,
+}
+
+impl Load {
+    /// The load of a seed.
+    #[must_use]
+    pub fn generate(rng: &mut Rng) -> Self {
+        Self {
+            message_interval: rng.span(Duration::from_millis(200), Duration::from_secs(10)),
+            burst_max: *rng.pick(&[1, 5, 20, 100]),
+            long_messages: *rng.pick(&[0, MILLION / 50, MILLION / 5]),
+            write_interval: rng.span(Duration::from_millis(300), Duration::from_secs(10)),
+        }
+    }
+}
+
+impl Workload {
+    /// Draws the actions between `begin` and `end`. Numbers of messages and writes start at 1 and grow with
+    /// time.
+    #[must_use]
+    pub fn generate(rng: &mut Rng, load: Load, nodes: &[NodeId], begin: SimTime, end: SimTime) -> Self {
+        let mut actions = Vec::new();
+        let mut at = begin;
+        loop {
+            at += rng.span(Duration::from_millis(1), load.message_interval * 2);
+            if at >= end {
+                break;
+            }
+            burst(rng, load, nodes, at, &mut actions);
+        }
+        let mut at = begin;
+        loop {
+            at += rng.span(Duration::from_millis(1), load.write_interval * 2);
+            if at >= end {
+                break;
+            }
+            let together = if rng.chance(MILLION / 5) { rng.between(2, 8) } else { 1 };
+            for _ in 0..together {
+                let change = change(rng);
+                actions.push((at, *rng.pick(nodes), Action::Write { write: 0, change }));
+            }
+        }
+        actions.sort_by_key(|(at, ..)| *at);
+        number(&mut actions);
+        Self { actions }
+    }
+}
+
+fn burst(
+    rng: &mut Rng,
+    load: Load,
+    nodes: &[NodeId],
+    at: SimTime,
+    actions: &mut Vec<(SimTime, NodeId, Action)>,
+) {
+    let node = *rng.pick(nodes);
+    let probe = *rng.pick(&Probe::ALL);
+    for _ in 0..rng.between(1, load.burst_max) {
+        let sender = if rng.chance(MILLION / 4) { *rng.pick(nodes) } else { node };
+        let size = if rng.chance(load.long_messages) {
+            let most = *rng.pick(&[3000, 10_000, 100_000]);
+            rng.between(1000, most)
+        } else {
+            rng.between(24, 400)
+        };
+        actions.push((at, sender, Action::Multicast { probe, message: 0, size: size as usize }));
+    }
+}
+
+fn change(rng: &mut Rng) -> Change {
+    let size = if rng.chance(MILLION / 20) { rng.between(2000, 200_000) } else { rng.between(1, 300) } as usize;
+    match rng.below(10) {
+        0..=5 => Change::Own { size },
+        6..=7 => Change::Shared { file: rng.below(SHARED_FILES), size },
+        8 => Change::Delete { file: rng.below(SHARED_FILES) },
+        _ => Change::Rename { from: rng.below(SHARED_FILES), to: rng.below(SHARED_FILES) },
+    }
+}
+
+fn number(actions: &mut [(SimTime, NodeId, Action)]) {
+    let (mut messages, mut writes) = (0, 0);
+    for (_, _, action) in actions {
+        match action {
+            Action::Multicast { message, .. } => {
+                messages += 1;
+                *message = messages;
+            }
+            Action::Write { write, .. } => {
+                writes += 1;
+                *write = writes;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workload(seed: u64) -> Workload {
+        let mut rng = Rng::new(seed);
+        let load = Load::generate(&mut rng);
+        let nodes: Vec<NodeId> = (1..=3).map(|id| NodeId::new(id).unwrap()).collect();
+        Workload::generate(&mut rng, load, &nodes, SimTime::from_secs(5), SimTime::from_secs(60))
+    }
+
+    #[test]
+    fn a_seed_gives_one_workload_numbered_in_the_order_of_time() {
+        for seed in 0..20 {
+            let one = workload(seed);
+            assert_eq!(one, workload(seed));
+            assert!(one.actions.is_sorted_by_key(|(at, ..)| *at));
+            let messages = one.actions.iter().filter_map(|(_, _, action)| match action {
+                Action::Multicast { message, .. } => Some(*message),
+                Action::Write { .. } => None,
+            });
+            assert!(messages.enumerate().all(|(index, message)| message == index as u64 + 1));
+        }
+    }
+}
