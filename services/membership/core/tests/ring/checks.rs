@@ -88,6 +88,7 @@ pub(crate) fn check(network: &Network) {
     others_saw_prefixes(&epochs);
     nothing_is_delivered_twice(network);
     safe_is_received_by_all(network, &epochs);
+    behind_a_gap_only_those_who_came_along_are_heard(&epochs);
 }
 
 fn members_agree(epochs: &[Epoch]) {
@@ -165,6 +166,15 @@ fn safe_is_received_by_all(network: &Network, epochs: &[Epoch]) {
             if !seq_lt(*safe, *seq) {
                 assert!(delivered.contains(seq), "node {} lacks safe {seq} of {}", epoch.node, epoch.ring);
             }
+        }
+    }
+}
+
+fn behind_a_gap_only_those_who_came_along_are_heard(epochs: &[Epoch]) {
+    for epoch in epochs {
+        let Some((_, together)) = &epoch.next else { continue };
+        for delivery in &epoch.transitional {
+            assert!(together.contains(&delivery.origin), "node {} hears {delivery:?}", epoch.node);
         }
     }
 }

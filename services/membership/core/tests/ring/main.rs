@@ -334,7 +334,7 @@ fn node_that_leaves_is_silent_for_good() {
 fn same_seed_gives_the_same_run() {
     let run = |seed| {
         let mut network = Network::new(4, seed, Params::default());
-        network.faults = Faults { loss: 10, duplicate: 5, reorder: 10 };
+        network.faults = Faults { loss: 10, duplicate: 5, reorder: 10, corrupt: 0 };
         network.start_all();
         network.run(20 * SECOND);
         let logs: Vec<_> = network.nodes.values().map(|n| n.log.clone()).collect();

@@ -64,6 +64,8 @@ pub(crate) struct Faults {
     pub(crate) loss: u64,
     pub(crate) duplicate: u64,
     pub(crate) reorder: u64,
+    /// A few bytes are changed: nothing but survival is expected then.
+    pub(crate) corrupt: u64,
 }
 
 enum What {
@@ -262,7 +264,8 @@ impl Network {
                 Output::Deliver(delivery) => {
                     let key = (delivery.ring, delivery.seq);
                     let known = self.ordered.entry(key).or_insert_with(|| delivery.clone());
-                    assert_eq!(*known, delivery, "node {node}: another message at the same place");
+                    let corrupt = self.faults.corrupt > 0;
+                    assert!(corrupt || *known == delivery, "node {node}: another message at the same place");
                     n.log.push(Event::Deliver(delivery));
                 }
                 Output::Configuration(change) => {
@@ -321,8 +324,27 @@ impl Network {
                 delay += self.rng.below(5000);
             }
             let at = self.now + Duration::from_micros(delay);
-            self.push(at, What::Datagram { to, packet: packet.clone() });
+            let packet =
+                if self.rng.percent(self.faults.corrupt) { self.damage(&packet) } else { packet.clone() };
+            self.push(at, What::Datagram { to, packet });
         }
+    }
+
+    /// Changes one field or one byte, or cuts the packet.
+    fn damage(&mut self, packet: &Bytes) -> Bytes {
+        let mut bytes = packet.to_vec();
+        let at = self.rng.below(bytes.len() as u64) as usize;
+        match self.rng.below(4) {
+            0 => bytes.truncate(at),
+            1 => bytes[at] = self.rng.next() as u8,
+            _ if at + 4 <= bytes.len() => {
+                let values = [0, 1, 2, 3, 30, 31, 16384, 16385, 0x7fff_ffff, 0x8000_0001, u32::MAX];
+                let value = values[self.rng.below(values.len() as u64) as usize];
+                bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+            }
+            _ => {}
+        }
+        Bytes::from(bytes)
     }
 
     /// Runs for this long.

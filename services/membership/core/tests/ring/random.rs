@@ -53,8 +53,8 @@ impl Run {
         let rough = network.rng.below(3);
         network.faults = match rough {
             0 => Faults::default(),
-            1 => Faults { loss: 5, duplicate: 3, reorder: 5 },
-            _ => Faults { loss: 20, duplicate: 10, reorder: 20 },
+            1 => Faults { loss: 5, duplicate: 3, reorder: 5, corrupt: 0 },
+            _ => Faults { loss: 20, duplicate: 10, reorder: 20, corrupt: 0 },
         };
         network.store_delay = [0, 0, 30, 600][network.rng.below(4) as usize];
         let pause = [150, 150, 40, 8][network.rng.below(4) as usize];
@@ -194,5 +194,15 @@ fn random_runs_keep_all_properties_and_come_right_in_peace() {
             eprintln!("seed {seed}");
             std::panic::resume_unwind(panic);
         }
+    }
+}
+
+#[test]
+fn damaged_packets_never_make_a_ring_panic() {
+    for seed in seeds() {
+        let mut run = Run::new(seed);
+        run.network.faults.corrupt = 1 + seed % 20;
+        let survived = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run.storm()));
+        assert!(survived.is_ok(), "seed {seed}");
     }
 }
