@@ -1,0 +1,321 @@
+//! A ring that is up: the stack, its socket, its ring id file, and what is remembered of each node.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use bytes::Bytes;
+use membership_core::{
+    srp::{
+        ConfigurationChange, Destination,
+        message::{Packet, decode},
+    },
+    stack::{Input, Output, Stack, StackConfig},
+};
+use quorate_types::NodeId;
+
+use crate::{
+    clients::Clients,
+    config::RingConfig,
+    counters,
+    driver::Publisher,
+    error::Error,
+    ring_id_file::RingIdFile,
+    udp::Udp,
+    view::{ConfigurationEvent, LinkView, MemberView, UpSnapshot},
+};
+
+/// What is remembered of a node that was seen.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    online: bool,
+    since: SystemTime,
+    left_cleanly: bool,
+}
+
+/// A ring that is up.
+pub(crate) struct ActiveRing {
+    config: Arc<RingConfig>,
+    stack: Stack,
+    udp: Udp,
+    ring_id_file: RingIdFile,
+    /// False while the send queue is nearly full.
+    flow_open: bool,
+    failure: Option<Error>,
+    seen: BTreeMap<NodeId, Seen>,
+    said_good_bye: BTreeSet<NodeId>,
+    installed: Option<SystemTime>,
+}
+
+impl ActiveRing {
+    /// Binds the socket and opens the ring id file; nothing is sent yet.
+    pub(crate) fn bring_up(state_dir: &Path, config: Arc<RingConfig>) -> Result<Self, Error> {
+        let address = config.local_address();
+        let mut udp = Udp::bind(address).map_err(|source| Error::Bind {
+            address,
+            way_out: "another program may use the port, or the address may not be on this machine: see ring0_addr and totem.interface.mcastport in corosync.conf",
+            source,
+        })?;
+        udp.set_peers(&config.peer_addresses());
+        let ring_id_file = RingIdFile::new(state_dir, config.me);
+        let stack = Stack::new(StackConfig {
+            me: config.me,
+            members: config.member_ids(),
+            params: config.params.clone(),
+            config_version: config.config_version,
+            seed: seed(config.me),
+        });
+        tracing::info!(node = %config.me, %address, nodes = config.members.len(), config_version = config.config_version, token = ?config.params.token, "bringing up the ring");
+        tracing::warn!(
+            transport = "udpu",
+            "packets of the ring are neither authenticated nor encrypted: use a trusted network"
+        );
+        Ok(Self {
+            config,
+            stack,
+            udp,
+            ring_id_file,
+            flow_open: true,
+            failure: None,
+            seen: BTreeMap::new(),
+            said_good_bye: BTreeSet::new(),
+            installed: None,
+        })
+    }
+
+    /// Reads the ring id and begins to look for the other members.
+    pub(crate) fn start(
+        &mut self,
+        now: Instant,
+        attached: Vec<u16>,
+        clients: &mut Clients,
+        publisher: &Publisher,
+    ) -> Result<(), Error> {
+        let stored_ring_seq = self.ring_id_file.load().map_err(|source| self.ring_id_error(source))?;
+        for service in attached {
+            self.feed(now, Input::ServiceAttach { service }, clients, publisher);
+        }
+        self.feed(now, Input::Start { stored_ring_seq }, clients, publisher);
+        Ok(())
+    }
+
+    fn ring_id_error(&self, source: std::io::Error) -> Error {
+        Error::RingId { path: self.ring_id_file.path().to_owned(), source }
+    }
+
+    pub(crate) fn socket(&self) -> &Udp {
+        &self.udp
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.stack.next_deadline()
+    }
+
+    /// Whether messages of group members may be taken now.
+    pub(crate) fn takes_messages(&self) -> bool {
+        self.flow_open
+    }
+
+    /// Whether the configuration is for this very node and socket, so that it may change in place.
+    pub(crate) fn is_same_node(&self, config: &RingConfig) -> bool {
+        self.config.me == config.me
+            && self.config.local_address() == config.local_address()
+            && self.config.cluster_name == config.cluster_name
+    }
+
+    /// Applies another node list, timers or version; names the settings that need a restart.
+    pub(crate) fn reconfigure(
+        &mut self,
+        now: Instant,
+        config: RingConfig,
+        clients: &mut Clients,
+        publisher: &Publisher,
+    ) -> Result<Vec<String>, Error> {
+        self.udp.set_peers(&config.peer_addresses());
+        self.config = Arc::new(config);
+        tracing::info!(
+            config_version = self.config.config_version,
+            nodes = self.config.members.len(),
+            "configuration applied"
+        );
+        let input = Input::Reconfigure {
+            members: self.config.member_ids(),
+            params: self.config.params.clone(),
+            config_version: self.config.config_version,
+        };
+        self.feed(now, input, clients, publisher);
+        Ok(Vec::new())
+    }
+
+    /// Takes up to `max` waiting datagrams.
+    pub(crate) fn receive(&mut self, now: Instant, max: usize, clients: &mut Clients, publisher: &Publisher) {
+        for _ in 0..max {
+            let Some((from, datagram)) = self.udp.receive(now) else { break };
+            if is_leave(&datagram) {
+                self.said_good_bye.insert(from);
+            }
+            self.feed(now, Input::Datagram(datagram), clients, publisher);
+        }
+    }
+
+    /// Says good-bye to the other members.
+    pub(crate) fn leave(&mut self, now: Instant) {
+        self.stack.handle_input(now, Input::Leave);
+        while let Some(output) = self.stack.poll_output() {
+            if let Output::Send { to, packet } = output {
+                self.send(to, &packet);
+            }
+        }
+    }
+
+    /// Why the ring cannot go on, if so.
+    pub(crate) fn take_failure(&mut self) -> Option<Error> {
+        self.failure.take()
+    }
+
+    /// Gives the stack one input and carries out all outputs, in order.
+    pub(crate) fn feed(&mut self, now: Instant, input: Input, clients: &mut Clients, publisher: &Publisher) {
+        self.stack.handle_input(now, input);
+        while let Some(output) = self.stack.poll_output() {
+            match output {
+                Output::Send { to, packet } => self.send(to, &packet),
+                Output::StoreRingSeq(sequence) => self.store_ring_seq(now, sequence),
+                Output::StateChanged { from, to, reason } => {
+                    tracing::info!(?from, ?to, ?reason, "ring state");
+                }
+                Output::Configuration(change) => self.configuration(change, publisher),
+                Output::SyncCompleted { ring, members } => {
+                    tracing::info!(%ring, members = members.len(), "ring synchronised");
+                    publisher.publish(ConfigurationEvent::Synchronised { ring, members });
+                }
+                Output::Group { client, event } => clients.group_event(client, event),
+                Output::Flow { open } => self.flow_open = open,
+                Output::GroupRefused { client, reason } => clients.refused(client, reason.to_string()),
+                Output::Service { service, event } => clients.service_event(service, event),
+                Output::Killed { by, reason } => {
+                    tracing::error!(%by, reason, "another member told this node to leave");
+                    self.failure =
+                        Some(Error::NoRing("another member of the cluster told this node to leave"));
+                }
+                Output::ReloadRequested { by } => {
+                    tracing::info!(%by, "a member asks for a reload of corosync.conf")
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, to: Destination, packet: &[u8]) {
+        match to {
+            Destination::Node(node) => self.udp.send_to(node, packet),
+            Destination::All => self.udp.send_to_all(packet),
+        }
+    }
+
+    fn store_ring_seq(&mut self, now: Instant, sequence: u64) {
+        match self.ring_id_file.store(sequence) {
+            Ok(()) => self.stack.handle_input(now, Input::Stored { ring_seq: sequence }),
+            // Going on would risk a ring id that is used twice.
+            Err(source) => self.failure = Some(self.ring_id_error(source)),
+        }
+    }
+
+    fn configuration(&mut self, change: ConfigurationChange, publisher: &Publisher) {
+        let now = SystemTime::now();
+        match change {
+            ConfigurationChange::Transitional { ring, members, left } => {
+                for &node in &left {
+                    let left_cleanly = self.said_good_bye.contains(&node);
+                    self.seen.insert(node, Seen { online: false, since: now, left_cleanly });
+                }
+                publisher.publish(ConfigurationEvent::Transitional { ring, members, left });
+            }
+            ConfigurationChange::Regular { ring, members, joined } => {
+                tracing::info!(%ring, members = ?members.iter().map(|node| node.get()).collect::<Vec<_>>(), "regular configuration");
+                self.said_good_bye.clear();
+                self.installed = Some(now);
+                for &node in &members {
+                    let seen = self.seen.entry(node).or_insert(Seen {
+                        online: false,
+                        since: now,
+                        left_cleanly: false,
+                    });
+                    if !seen.online {
+                        *seen = Seen { online: true, since: now, left_cleanly: false };
+                    }
+                }
+                publisher.publish(ConfigurationEvent::Regular { ring, members, joined });
+            }
+        }
+    }
+
+    pub(crate) fn snapshot(&self, now: Instant) -> UpSnapshot {
+        let status = self.stack.status();
+        let mut dropped = counters::dropped(self.stack.ring_stats());
+        dropped.insert("unlisted_address".to_owned(), self.udp.unlisted());
+        UpSnapshot {
+            cluster_name: self.config.cluster_name.to_string(),
+            config_version: self.config.config_version,
+            me: self.config.me,
+            state: status.ring.state,
+            installed: self.installed,
+            token_timeout: self.config.params.token,
+            detection_worst_case: self.config.detection_worst_case(),
+            members: self
+                .config
+                .members
+                .iter()
+                .map(|member| self.member_view(member, &status.config_versions))
+                .collect(),
+            links: self.link_views(now),
+            counters: counters::counters(self.stack.ring_stats()),
+            dropped,
+        }
+    }
+
+    fn member_view(
+        &self,
+        member: &crate::config::MemberConfig,
+        versions: &BTreeMap<NodeId, Option<u64>>,
+    ) -> MemberView {
+        let seen = self.seen.get(&member.node);
+        MemberView {
+            node: member.node,
+            name: member.name.clone(),
+            addresses: member.addresses.iter().map(ToString::to_string).collect(),
+            online: seen.is_some_and(|seen| seen.online),
+            since: seen.map(|seen| seen.since),
+            left_cleanly: seen.is_some_and(|seen| seen.left_cleanly),
+            config_version: versions.get(&member.node).copied().flatten().unwrap_or_default(),
+        }
+    }
+
+    fn link_views(&self, now: Instant) -> Vec<LinkView> {
+        let local = self.udp.local();
+        let timeout = self.config.params.token;
+        self.udp
+            .links()
+            .map(|(node, remote, counters)| LinkView {
+                node,
+                local,
+                remote,
+                connected: counters.last_rx.is_some_and(|last| now.saturating_duration_since(last) < timeout),
+                counters,
+            })
+            .collect()
+    }
+}
+
+/// Whether a datagram says good-bye: only for display, so a forged one does no harm.
+fn is_leave(datagram: &Bytes) -> bool {
+    matches!(decode(datagram), Ok(Packet::MembJoin(join)) if join.is_leave())
+}
+
+/// Different for each node and start: the ring's random join delays must not coincide.
+fn seed(me: NodeId) -> u64 {
+    let nanoseconds =
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.subsec_nanos());
+    u64::from(me.get()) << 32 | u64::from(nanoseconds)
+}

@@ -1,0 +1,315 @@
+//! The ring's thread: one task that owns the stack and the socket, and waits for nobody.
+//!
+//! It runs on a thread and a runtime of its own, so that neither a busy RPC nor a slow client ever
+//! delays the token. Each turn takes what is waiting (datagrams, a deadline, commands, messages),
+//! feeds it to the stack and carries out the outputs. Clients receive one batch per turn; one that
+//! does not read loses its stream, not the ring its pace.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use membership_core::stack::{Input, LeaveReason};
+use nix::sys::resource::Resource;
+use tokio::sync::{broadcast, mpsc, watch};
+
+use crate::{
+    active::ActiveRing,
+    clients::Clients,
+    config::RingConfig,
+    error::Error,
+    handle::{COMMANDS_MAX, Command, MULTICASTS_MAX, Multicast, RingHandle},
+    view::{ConfigurationEvent, RingSnapshot, RingView},
+};
+
+/// Datagrams taken in one turn before the deadline and the clients are looked at again.
+const DATAGRAMS_PER_TURN: usize = 256;
+/// Between two snapshots for the metrics.
+const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
+/// Configurations that a watcher may lag behind.
+const CONFIGURATIONS_KEPT: usize = 256;
+
+/// Starts the ring's thread. The ring itself comes up with [`RingHandle::configure`].
+///
+/// # Errors
+/// [`Error::Thread`] if the operating system refuses a thread.
+pub fn start(state_dir: PathBuf) -> Result<(RingHandle, std::thread::JoinHandle<()>), Error> {
+    let (commands, command_queue) = mpsc::channel(COMMANDS_MAX);
+    let (multicasts, multicast_queue) = mpsc::channel(MULTICASTS_MAX);
+    let (view, view_receiver) = watch::channel(RingView::default());
+    let (configurations, _) = broadcast::channel(CONFIGURATIONS_KEPT);
+    let (snapshots, published) = watch::channel(None);
+    let handle = RingHandle {
+        commands,
+        multicasts,
+        view: view_receiver,
+        configurations: configurations.clone(),
+        published,
+    };
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;
+    let thread = std::thread::Builder::new()
+        .name("ring".to_owned())
+        .spawn(move || {
+            favour_this_thread();
+            let driver = Driver {
+                state_dir,
+                commands: command_queue,
+                multicasts: multicast_queue,
+                publisher: Publisher { view, configurations },
+                snapshots,
+                snapshot_due: Instant::now(),
+                clients: Clients::default(),
+                ring: None,
+            };
+            runtime.block_on(driver.run());
+        })
+        .map_err(Error::Thread)?;
+    Ok((handle, thread))
+}
+
+/// Memory that is never paged out keeps the token going under memory pressure. Without the right
+/// to lock memory the ring works as well, only less predictably.
+fn favour_this_thread() {
+    let unlimited = nix::sys::resource::getrlimit(Resource::RLIMIT_MEMLOCK)
+        .is_ok_and(|(soft, _)| soft == nix::sys::resource::RLIM_INFINITY);
+    if unlimited {
+        use nix::sys::mman::{MlockAllFlags, mlockall};
+        match mlockall(MlockAllFlags::MCL_CURRENT) {
+            Ok(()) => tracing::info!("memory is locked"),
+            Err(error) => tracing::info!(%error, "memory is not locked"),
+        }
+    }
+}
+
+/// Tells the rest of the daemon about configurations.
+pub(crate) struct Publisher {
+    view: watch::Sender<RingView>,
+    configurations: broadcast::Sender<ConfigurationEvent>,
+}
+
+impl Publisher {
+    /// Publishes a change; the view is changed first, so that whoever sees the event sees its view.
+    pub(crate) fn publish(&self, event: ConfigurationEvent) {
+        self.view.send_modify(|view| match &event {
+            ConfigurationEvent::Transitional { .. } => view.synchronised = false,
+            ConfigurationEvent::Regular { ring, members, .. } => {
+                *view = RingView { up: true, ring: *ring, members: members.clone(), synchronised: false };
+            }
+            ConfigurationEvent::Synchronised { .. } => view.synchronised = true,
+            ConfigurationEvent::Down => *view = RingView { ring: view.ring, ..RingView::default() },
+        });
+        // Nobody watching is no error.
+        let _ = self.configurations.send(event);
+    }
+
+    fn view(&self) -> RingView {
+        self.view.borrow().clone()
+    }
+}
+
+struct Driver {
+    state_dir: PathBuf,
+    commands: mpsc::Receiver<Command>,
+    multicasts: mpsc::Receiver<Multicast>,
+    publisher: Publisher,
+    snapshots: watch::Sender<Option<Arc<RingSnapshot>>>,
+    snapshot_due: Instant,
+    clients: Clients,
+    ring: Option<ActiveRing>,
+}
+
+/// What ended a wait.
+enum Turn {
+    Command(Option<Command>),
+    Multicast(Option<Multicast>),
+    Datagrams,
+    Deadline,
+}
+
+impl Driver {
+    async fn run(mut self) {
+        loop {
+            let turn = self.wait().await;
+            let now = Instant::now();
+            match turn {
+                Turn::Command(None | Some(Command::Stop)) => break,
+                Turn::Command(Some(command)) => self.handle_command(now, command),
+                Turn::Multicast(Some(multicast)) => self.handle_multicast(now, multicast),
+                Turn::Multicast(None) => {}
+                Turn::Datagrams => {
+                    if let Some(ring) = &mut self.ring {
+                        ring.receive(now, DATAGRAMS_PER_TURN, &mut self.clients, &self.publisher);
+                    }
+                }
+                Turn::Deadline => self.feed(now, Input::Timer),
+            }
+            self.finish_turn();
+            self.publish_snapshot(now);
+        }
+        self.take_down("the daemon stops");
+    }
+
+    async fn wait(&mut self) -> Turn {
+        let deadline = self.ring.as_ref().and_then(ActiveRing::next_deadline);
+        let sending = self.ring.as_ref().is_some_and(ActiveRing::takes_messages);
+        let socket = self.ring.as_ref().map(ActiveRing::socket);
+        tokio::select! {
+            biased;
+            () = readable(socket) => Turn::Datagrams,
+            () = until(deadline) => Turn::Deadline,
+            command = self.commands.recv() => Turn::Command(command),
+            Some(multicast) = self.multicasts.recv(), if sending => Turn::Multicast(Some(multicast)),
+        }
+    }
+
+    fn handle_command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::Configure { config, answer } => {
+                let result = self.configure(now, config.map(|config| *config));
+                let _ = answer.send(result);
+            }
+            Command::Snapshot { answer } => {
+                let _ = answer.send(self.snapshot(now));
+            }
+            Command::LeaveRing { answer } => {
+                self.take_down("it has left the ring");
+                let _ = answer.send(());
+            }
+            Command::Join { group, pid, delivery, events, answer } => {
+                let result = if self.ring.is_some() {
+                    let client = self.clients.add_member(events);
+                    self.feed(now, Input::GroupJoin { client, pid, group, delivery });
+                    Ok(client)
+                } else {
+                    Err(Error::NoRing("it is not part of a cluster"))
+                };
+                let _ = answer.send(result);
+            }
+            Command::LeaveGroup { client, reason } => {
+                self.clients.remove_member(client);
+                self.feed(now, Input::GroupLeave { client, reason });
+            }
+            Command::Attach { service, events, answer } => {
+                let attachment = self.clients.attach(service, events);
+                match self.ring {
+                    Some(_) => self.feed(now, Input::ServiceAttach { service }),
+                    None => self.clients.ring_down_to(service),
+                }
+                let _ = answer.send(attachment);
+            }
+            Command::Detach { service, attachment } => {
+                if self.clients.detach(service, attachment) {
+                    self.feed(now, Input::ServiceDetach { service });
+                }
+            }
+            Command::SyncMessages { service, attachment, ring, messages } => {
+                if self.clients.is_attached(service, attachment) {
+                    self.feed(now, Input::SyncMessages { service, ring, messages });
+                }
+            }
+            Command::ServiceMulticast { service, attachment, message } => {
+                if self.clients.is_attached(service, attachment) {
+                    self.feed(now, Input::ServiceMulticast { service, message });
+                }
+            }
+            Command::Stop => unreachable!("the loop ends on Stop before it comes here"),
+        }
+    }
+
+    /// Gives the ring an input; without a ring there is nothing to do.
+    fn feed(&mut self, now: Instant, input: Input) {
+        if let Some(ring) = &mut self.ring {
+            ring.feed(now, input, &mut self.clients, &self.publisher);
+        }
+    }
+
+    fn handle_multicast(&mut self, now: Instant, multicast: Multicast) {
+        let client = multicast.client;
+        for payload in multicast.payloads {
+            if self.clients.is_member(client) {
+                self.feed(now, Input::GroupMulticast { client, payload });
+            }
+        }
+    }
+
+    /// Brings the ring to `config`. On an error the ring is as it was before.
+    fn configure(&mut self, now: Instant, config: Option<RingConfig>) -> Result<Vec<String>, Error> {
+        let Some(config) = config else {
+            self.take_down("it is not part of a cluster");
+            return Ok(Vec::new());
+        };
+        if let Some(ring) = &mut self.ring
+            && ring.is_same_node(&config)
+        {
+            return ring.reconfigure(now, config, &mut self.clients, &self.publisher);
+        }
+        let replaced = self.ring.is_some();
+        if replaced {
+            self.take_down("its identity changed");
+        }
+        let mut ring = ActiveRing::bring_up(&self.state_dir, Arc::new(config))?;
+        ring.start(now, self.clients.attached(), &mut self.clients, &self.publisher)?;
+        self.ring = Some(ring);
+        Ok(Vec::new())
+    }
+
+    /// A ring that cannot store its id, or was told to die, does not go on.
+    fn finish_turn(&mut self) {
+        self.clients.flush();
+        for client in self.clients.take_lost() {
+            self.feed(Instant::now(), Input::GroupLeave { client, reason: LeaveReason::ProcessDown });
+        }
+        if let Some(failure) = self.ring.as_mut().and_then(ActiveRing::take_failure) {
+            tracing::error!(error = quorate_daemon::telemetry::chain(&failure), "the ring stops");
+            self.take_down("it has failed");
+        }
+    }
+
+    /// For the metrics; an idle ring still turns several times a second.
+    fn publish_snapshot(&mut self, now: Instant) {
+        if now >= self.snapshot_due {
+            self.snapshot_due = now + SNAPSHOT_INTERVAL;
+            self.snapshots.send_replace(Some(Arc::new(self.snapshot(now))));
+        }
+    }
+
+    fn snapshot(&self, now: Instant) -> RingSnapshot {
+        RingSnapshot { view: self.publisher.view(), up: self.ring.as_ref().map(|ring| ring.snapshot(now)) }
+    }
+
+    fn take_down(&mut self, why: &'static str) {
+        if let Some(mut ring) = self.ring.take() {
+            tracing::info!(why, "leaving the ring");
+            ring.leave(Instant::now());
+            self.clients.ring_down(why);
+            self.publisher.publish(ConfigurationEvent::Down);
+        }
+    }
+}
+
+async fn readable(socket: Option<&crate::udp::Udp>) {
+    match socket {
+        Some(socket) => {
+            if let Err(error) = socket.readable().await {
+                log_runtime_end(&error);
+                std::future::pending::<()>().await;
+            }
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn log_runtime_end(error: &io::Error) {
+    tracing::debug!(%error, "the runtime is shutting down");
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

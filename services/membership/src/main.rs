@@ -1,0 +1,7 @@
+//! membershipd: see the library's documentation.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    quorate_daemon::daemon_main("membershipd", membershipd::run)
+}

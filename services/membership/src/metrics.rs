@@ -1,0 +1,153 @@
+//! The ring's numbers for Prometheus.
+//!
+//! The ring publishes a snapshot about once a second; a scrape reads the last one and never asks the ring.
+
+use std::{borrow::Cow, sync::Arc};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _},
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
+    registry::Unit,
+};
+use quorate_daemon::Metrics;
+use tokio::sync::watch;
+
+use crate::{handle::RingHandle, view::RingSnapshot};
+
+/// Adds the ring's metrics to the daemon's registry.
+pub(crate) fn register(metrics: &Metrics, ring: &RingHandle) {
+    let snapshots = ring.published();
+    metrics.register(|registry| registry.register_collector(Box::new(RingCollector { snapshots })));
+}
+
+#[derive(Debug)]
+struct RingCollector {
+    snapshots: watch::Receiver<Option<Arc<RingSnapshot>>>,
+}
+
+type Encoded = Result<(), std::fmt::Error>;
+
+fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    unit: Option<&Unit>,
+    value: f64,
+) -> Encoded {
+    let gauge = ConstGauge::new(value);
+    gauge.encode(encoder.encode_descriptor(name, help, unit, gauge.metric_type())?)
+}
+
+/// A family of counters with one label.
+fn counters<'a>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: impl Iterator<Item = (Cow<'a, str>, u64)>,
+) -> Encoded {
+    let kind = ConstCounter::new(0_u64).metric_type();
+    let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+    for (value, count) in values {
+        ConstCounter::new(count).encode(family.encode_family(&[(label, value.as_ref())])?)?;
+    }
+    Ok(())
+}
+
+impl Collector for RingCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Encoded {
+        let Some(snapshot) = self.snapshots.borrow().clone() else { return Ok(()) };
+        let encoder = &mut encoder;
+        let view = &snapshot.view;
+        let flag = |on: bool| if on { 1.0 } else { 0.0 };
+        gauge(
+            encoder,
+            "membership_ring_up",
+            "1 while this node has a ring; 0 means it is in no cluster or has left",
+            None,
+            flag(view.up),
+        )?;
+        gauge(
+            encoder,
+            "membership_ring_members",
+            "Members of the present ring; fewer than configured means nodes are missing",
+            None,
+            view.members.len() as f64,
+        )?;
+        gauge(
+            encoder,
+            "membership_ring_synchronised",
+            "1 once the synchronisation after the last configuration is complete; a lasting 0 means a member does not answer",
+            None,
+            flag(view.synchronised),
+        )?;
+        gauge(
+            encoder,
+            "membership_ring_sequence",
+            "Sequence of the ring id; fast growth means the ring is unstable",
+            None,
+            view.ring.seq as f64,
+        )?;
+        let Some(up) = &snapshot.up else { return Ok(()) };
+        gauge(
+            encoder,
+            "membership_token_timeout",
+            "Time without a token after which the ring is formed anew",
+            Some(&Unit::Seconds),
+            up.token_timeout.as_secs_f64(),
+        )?;
+        counters(
+            encoder,
+            "membership_protocol_events",
+            "Events of the Totem protocol by corosync's names; growing mcast_retx means packet loss",
+            "event",
+            up.counters.iter().map(|(name, &count)| (Cow::from(name), count)),
+        )?;
+        counters(
+            encoder,
+            "membership_packets_dropped",
+            "Packets that were dropped, by reason; malformed ones mean a stranger or a fault on the network",
+            "reason",
+            up.dropped.iter().map(|(name, &count)| (Cow::from(name), count)),
+        )?;
+        let link = |pick: fn(&crate::udp::LinkCounters) -> u64| {
+            up.links.iter().map(move |link| (Cow::from(link.node.to_string()), pick(&link.counters)))
+        };
+        counters(
+            encoder,
+            "membership_link_tx_packets",
+            "Packets sent to a node",
+            "node",
+            link(|counters| counters.tx_packets),
+        )?;
+        counters(
+            encoder,
+            "membership_link_rx_packets",
+            "Packets received from a node",
+            "node",
+            link(|counters| counters.rx_packets),
+        )?;
+        counters(
+            encoder,
+            "membership_link_tx_bytes",
+            "Bytes sent to a node",
+            "node",
+            link(|counters| counters.tx_bytes),
+        )?;
+        counters(
+            encoder,
+            "membership_link_rx_bytes",
+            "Bytes received from a node",
+            "node",
+            link(|counters| counters.rx_bytes),
+        )?;
+        counters(
+            encoder,
+            "membership_link_tx_errors",
+            "Sends that the operating system refused; growth means a full buffer or no route",
+            "node",
+            link(|counters| counters.tx_errors),
+        )
+    }
+}

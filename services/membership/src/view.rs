@@ -1,0 +1,127 @@
+//! What the ring shows of itself: a small view that is always at hand, and a full snapshot on demand.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
+
+use membership_core::srp::StateName;
+use quorate_types::{NodeId, RingId};
+
+use crate::udp::LinkCounters;
+
+/// The present configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RingView {
+    /// Whether there is a ring at all on this node.
+    pub up: bool,
+    /// The last regular configuration.
+    pub ring: RingId,
+    /// Its members, ascending.
+    pub members: Vec<NodeId>,
+    /// Whether the synchronisation after it is complete.
+    pub synchronised: bool,
+}
+
+/// A change of configuration, for watchers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigurationEvent {
+    /// Members of the old ring that move together.
+    Transitional {
+        /// The ring to come.
+        ring: RingId,
+        /// Those that come along.
+        members: Vec<NodeId>,
+        /// Those that do not.
+        left: Vec<NodeId>,
+    },
+    /// The new ring.
+    Regular {
+        /// Its id.
+        ring: RingId,
+        /// Its members.
+        members: Vec<NodeId>,
+        /// Those that are new.
+        joined: Vec<NodeId>,
+    },
+    /// The synchronisation after a regular configuration is complete.
+    Synchronised {
+        /// The ring.
+        ring: RingId,
+        /// Its members.
+        members: Vec<NodeId>,
+    },
+    /// The ring is down.
+    Down,
+}
+
+/// A configured node, as seen from here.
+#[derive(Debug, Clone)]
+pub struct MemberView {
+    /// Its id.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Its addresses.
+    pub addresses: Vec<String>,
+    /// Whether it is in the ring.
+    pub online: bool,
+    /// When it came or went, if it was seen at all.
+    pub since: Option<SystemTime>,
+    /// Whether it said good-bye.
+    pub left_cleanly: bool,
+    /// Its configuration version, if announced.
+    pub config_version: u64,
+}
+
+/// A link to another node.
+#[derive(Debug, Clone)]
+pub struct LinkView {
+    /// The other node.
+    pub node: NodeId,
+    /// Our end.
+    pub local: SocketAddr,
+    /// The other end.
+    pub remote: SocketAddr,
+    /// Whether something arrived within the token timeout.
+    pub connected: bool,
+    /// Traffic.
+    pub counters: LinkCounters,
+}
+
+/// Everything about a ring that is up.
+#[derive(Debug, Clone)]
+pub struct UpSnapshot {
+    /// Name of the cluster.
+    pub cluster_name: String,
+    /// Version of corosync.conf in force.
+    pub config_version: u64,
+    /// This node.
+    pub me: NodeId,
+    /// State of the Totem machine.
+    pub state: StateName,
+    /// When the present configuration was installed.
+    pub installed: Option<SystemTime>,
+    /// Token timeout in force.
+    pub token_timeout: Duration,
+    /// Longest time to notice a silent death and install the next configuration.
+    pub detection_worst_case: Duration,
+    /// All configured nodes.
+    pub members: Vec<MemberView>,
+    /// All links.
+    pub links: Vec<LinkView>,
+    /// Counters by corosync's names.
+    pub counters: BTreeMap<String, u64>,
+    /// Dropped packets by reason.
+    pub dropped: BTreeMap<String, u64>,
+}
+
+/// The view, and the rest if the ring is up.
+#[derive(Debug, Clone)]
+pub struct RingSnapshot {
+    /// The present configuration.
+    pub view: RingView,
+    /// Details of a ring that is up.
+    pub up: Option<UpSnapshot>,
+}
