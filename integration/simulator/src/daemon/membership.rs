@@ -258,14 +258,16 @@ impl MembershipDaemon {
                 self.probe_event(probe, event.clone());
                 self.probe_event(probe, event);
             }
-            (Some(Mutation::CorruptDelivery), GroupEvent::Message { ring, seq, origin, pid, payload })
-                if strikes =>
-            {
+            (
+                Some(Mutation::CorruptDelivery),
+                GroupEvent::Message { ring, seq, origin, pid, payload, spans_change },
+            ) if strikes => {
                 let mut payload = payload.to_vec();
                 let at = self.rng.index(payload.len());
                 payload[at] ^= 1;
                 let payload = Bytes::from(payload);
-                self.probe_event(probe, GroupEvent::Message { ring, seq, origin, pid, payload });
+                let event = GroupEvent::Message { ring, seq, origin, pid, payload, spans_change };
+                self.probe_event(probe, event);
             }
             (Some(Mutation::SwapDeliveries), event) if strikes && self.swapped.is_none() => {
                 self.swapped = Some((probe, event));

@@ -183,7 +183,7 @@ fn a_round_of_two_corosync_nodes_completes() {
         assert_eq!(Packet::from_wire(&packet).map(|read| read.to_wire()), Ok(packet.clone()));
         // when they are read in ring order
         for assembled in assembler.accept(from, Phase::Transitional, &packet) {
-            match Group::split(assembled).expect("a known group") {
+            match Group::split(assembled.message).expect("a known group") {
                 (Group::Sync, message) => {
                     if let Progress::Activate { service, last } = sync.accept(from, &message) {
                         activated.push((service, last));
@@ -208,13 +208,13 @@ fn a_message_of_three_fragments_reaches_its_group() {
     let mut assembler = Assembler::default();
     let mut cpg = Cpg::new(node(2));
     let mut deliver = |from: NodeId, message: Bytes| {
-        cpg.accept(from, &ServiceMessage::from_wire(message).expect("a service message"))
+        cpg.accept(from, &ServiceMessage::from_wire(message).expect("a service message"), false)
     };
     deliver(node(1), message("procjoin"));
     let mut lengths = Vec::new();
     for (from, packet) in packets(include_str!("data/pg-mcast-3000.txt")) {
         for assembled in assembler.accept(from, Phase::Normal, &packet) {
-            let (_, message) = Group::split(assembled).expect("a known group");
+            let (_, message) = Group::split(assembled.message).expect("a known group");
             if let Some(Event::Message { payload, .. }) = deliver(from, message) {
                 lengths.push(payload.len());
             }

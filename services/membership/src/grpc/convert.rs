@@ -101,7 +101,7 @@ fn process(member: cpg::Member) -> GroupProcess {
 pub(super) fn group_event(event: stack::GroupEvent) -> Option<proto::GroupEvent> {
     let event = match event {
         stack::GroupEvent::Joined { .. } => return None,
-        stack::GroupEvent::Message { ring, seq, origin, pid, payload } => {
+        stack::GroupEvent::Message { ring, seq, origin, pid, payload, .. } => {
             let sender = Some(GroupProcess { node_id: origin.get(), pid });
             group_event::Event::Message(group_event::Message {
                 sender,

@@ -75,6 +75,8 @@ pub enum Event {
         from: Member,
         /// What it sent.
         payload: Bytes,
+        /// Nodes joined while it was being sent: they do not get it.
+        spans_change: bool,
     },
 }
 
@@ -166,8 +168,14 @@ impl Cpg {
         events.into_iter().map(Event::Membership).collect()
     }
 
-    /// Takes a message of this service, in ring order.
-    pub fn accept(&mut self, from: NodeId, message: &ServiceMessage) -> Option<Event> {
+    /// Nodes joined: messages of which parts are still to come are incomplete for them.
+    pub fn nodes_joined(&mut self) {
+        self.partials.nodes_joined();
+    }
+
+    /// Takes a message of this service, in ring order. `spans_change`: nodes joined while it was
+    /// being sent.
+    pub fn accept(&mut self, from: NodeId, message: &ServiceMessage, spans_change: bool) -> Option<Event> {
         let Ok(message) = CpgMessage::from_wire(message.function, &message.bytes) else {
             self.stats.malformed += 1;
             return None;
@@ -178,14 +186,16 @@ impl Cpg {
             CpgMessage::ProcLeave { group, pid, reason } => self.leave(group, member(pid), reason),
             CpgMessage::Mcast { group, pid, payload } => {
                 let may_send = self.check_sender(&group, from);
-                may_send.then(|| self.deliver(group, member(pid), payload))
+                may_send.then(|| self.deliver(group, member(pid), payload, spans_change))
             }
             CpgMessage::PartialMcast { group, pid, total, part, payload } => {
                 if !self.check_sender(&group, from) {
                     return None;
                 }
-                match self.partials.accept(member(pid), &group, (part, total), &payload) {
-                    Accepted::Complete(whole) => Some(self.deliver(group, member(pid), whole)),
+                match self.partials.accept(member(pid), &group, (part, total), &payload, spans_change) {
+                    Accepted::Complete { payload, spans_change } => {
+                        Some(self.deliver(group, member(pid), payload, spans_change))
+                    }
                     Accepted::Waiting => None,
                     Accepted::Dropped => {
                         self.stats.partial_dropped += 1;
@@ -235,9 +245,9 @@ impl Cpg {
         may_send
     }
 
-    fn deliver(&mut self, group: GroupName, from: Member, payload: Bytes) -> Event {
+    fn deliver(&mut self, group: GroupName, from: Member, payload: Bytes, spans_change: bool) -> Event {
         self.stats.messages += 1;
-        Event::Message { group, from, payload }
+        Event::Message { group, from, payload, spans_change }
     }
 
     /// Adds the processes that other nodes listed.

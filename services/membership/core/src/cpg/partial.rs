@@ -21,6 +21,8 @@ struct Open {
     group: GroupName,
     total: usize,
     bytes: BytesMut,
+    /// Nodes joined since the first part began.
+    spans_change: bool,
 }
 
 /// What became of a part.
@@ -29,7 +31,12 @@ pub(super) enum Accepted {
     /// More parts are needed.
     Waiting,
     /// The message is whole.
-    Complete(Bytes),
+    Complete {
+        /// Its bytes.
+        payload: Bytes,
+        /// Nodes joined since its first part began.
+        spans_change: bool,
+    },
     /// The part belongs to no open message, or the message broke a limit.
     Dropped,
 }
@@ -42,18 +49,21 @@ impl Partials {
         group: &GroupName,
         (part, total): (Part, u32),
         payload: &[u8],
+        spans_change: bool,
     ) -> Accepted {
         let total = total as usize;
         if part == Part::First {
             self.open.remove(&from);
             if total <= PARTIAL_MAX {
-                self.open.insert(from, Open { group: group.clone(), total, bytes: BytesMut::new() });
+                self.open
+                    .insert(from, Open { group: group.clone(), total, bytes: BytesMut::new(), spans_change });
             }
         }
         let Some(open) = self.open.get_mut(&from) else {
             return Accepted::Dropped;
         };
         let fits = open.group == *group && open.total == total && open.bytes.len() + payload.len() <= total;
+        open.spans_change |= spans_change;
         if fits {
             open.bytes.extend_from_slice(payload);
         }
@@ -62,13 +72,18 @@ impl Partials {
             Part::First | Part::Continued if fits => Accepted::Waiting,
             Part::Last if is_whole => {
                 let open = self.open.remove(&from).expect("it was just looked at");
-                Accepted::Complete(open.bytes.freeze())
+                Accepted::Complete { payload: open.bytes.freeze(), spans_change: open.spans_change }
             }
             _ => {
                 self.open.remove(&from);
                 Accepted::Dropped
             }
         }
+    }
+
+    /// Nodes joined: what has begun is incomplete for them.
+    pub(super) fn nodes_joined(&mut self) {
+        self.open.values_mut().for_each(|open| open.spans_change = true);
     }
 
     /// A process left: what it had begun is void.
@@ -91,7 +106,7 @@ mod tests {
     }
 
     fn accept(partials: &mut Partials, pid: u32, part: (Part, u32), payload: &[u8]) -> Accepted {
-        partials.accept(process(pid), &GroupName::new("g").unwrap(), part, payload)
+        partials.accept(process(pid), &GroupName::new("g").unwrap(), part, payload, false)
     }
 
     #[test]
@@ -100,8 +115,13 @@ mod tests {
         accept(&mut partials, 1, (Part::First, 6), b"ab");
         accept(&mut partials, 2, (Part::First, 2), b"x");
         assert_eq!(accept(&mut partials, 1, (Part::Continued, 6), b"cd"), Accepted::Waiting);
-        assert_eq!(accept(&mut partials, 2, (Part::Last, 2), b"y"), Accepted::Complete("xy".into()));
-        assert_eq!(accept(&mut partials, 1, (Part::Last, 6), b"ef"), Accepted::Complete("abcdef".into()));
+        let complete = |payload: &'static str, spans_change| {
+            let payload = Bytes::from_static(payload.as_bytes());
+            Accepted::Complete { payload, spans_change }
+        };
+        assert_eq!(accept(&mut partials, 2, (Part::Last, 2), b"y"), complete("xy", false));
+        partials.nodes_joined();
+        assert_eq!(accept(&mut partials, 1, (Part::Last, 6), b"ef"), complete("abcdef", true));
     }
 
     #[test]

@@ -15,7 +15,7 @@ fn member(id: u32, pid: u32) -> Member {
 }
 
 fn accept(cpg: &mut Cpg, from: u32, wire: Bytes) -> Option<Event> {
-    cpg.accept(node(from), &ServiceMessage::from_wire(wire).expect("test messages have a header"))
+    cpg.accept(node(from), &ServiceMessage::from_wire(wire).expect("test messages have a header"), false)
 }
 
 fn join(cpg: &mut Cpg, from: u32, name: &str, pid: u32) -> Option<Event> {
@@ -85,7 +85,10 @@ fn a_message_is_delivered_only_if_its_node_has_a_process_in_the_group() {
     // another process of the same node may send
     let delivered = accept(&mut cpg, 2, mcast(2, "g", 99, b"hello"));
     let payload = Bytes::from_static(b"hello");
-    assert_eq!(delivered, Some(Event::Message { group: group("g"), from: member(2, 99), payload }));
+    assert_eq!(
+        delivered,
+        Some(Event::Message { group: group("g"), from: member(2, 99), payload, spans_change: false })
+    );
     // another node may not
     assert_eq!(accept(&mut cpg, 3, mcast(3, "g", 30, b"hello")), None);
     assert_eq!(cpg.stats().not_member, 1);

@@ -47,6 +47,17 @@ struct Buffer {
     last: u8,
     /// The open message cannot be completed; its fragments are skipped.
     skipping: bool,
+    /// Nodes joined since the open message began.
+    spans_change: bool,
+}
+
+/// A message put together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assembled {
+    /// The message, group header included.
+    pub message: Bytes,
+    /// Nodes have joined since its first fragment: they cannot assemble it, and do not deliver it.
+    pub spans_change: bool,
 }
 
 impl Assembler {
@@ -55,7 +66,7 @@ impl Assembler {
     /// Differs: when the first piece continues a message whose start is unknown, corosync drops
     /// the whole packet. Here only that piece is dropped: the complete messages behind it are what
     /// the other members deliver.
-    pub fn accept(&mut self, from: NodeId, phase: Phase, payload: &Bytes) -> Vec<Bytes> {
+    pub fn accept(&mut self, from: NodeId, phase: Phase, payload: &Bytes) -> Vec<Assembled> {
         let Ok(packet) = Packet::from_wire(payload) else {
             self.stats.malformed += 1;
             return Vec::new();
@@ -84,6 +95,15 @@ impl Assembler {
         messages
     }
 
+    /// Nodes joined: what has begun is incomplete for them.
+    pub fn nodes_joined(&mut self) {
+        for buffer in
+            self.origins.values_mut().flat_map(|origin| [&mut origin.normal, &mut origin.transitional])
+        {
+            buffer.spans_change = buffer.last != 0;
+        }
+    }
+
     /// Forgets what a node that left had begun.
     pub fn forget(&mut self, node: NodeId) {
         self.origins.remove(&node);
@@ -102,7 +122,7 @@ impl Buffer {
     }
 
     /// Adds a piece; returns the message if the piece ends one.
-    fn push(&mut self, piece: Bytes, is_cut: bool, stats: &mut AssemblerStats) -> Option<Bytes> {
+    fn push(&mut self, piece: Bytes, is_cut: bool, stats: &mut AssemblerStats) -> Option<Assembled> {
         if !self.skipping && self.bytes.len() + piece.len() > BUFFER_MAX {
             stats.oversized += 1;
             self.bytes = BytesMut::new();
@@ -115,13 +135,16 @@ impl Buffer {
             return None;
         }
         if std::mem::take(&mut self.skipping) {
+            self.spans_change = false;
             return None;
         }
+        let spans_change = std::mem::take(&mut self.spans_change);
         if self.bytes.is_empty() {
-            return Some(piece);
+            return Some(Assembled { message: piece, spans_change });
         }
         self.bytes.extend_from_slice(&piece);
-        Some(std::mem::take(&mut self.bytes).freeze())
+        let message = std::mem::take(&mut self.bytes).freeze();
+        Some(Assembled { message, spans_change })
     }
 }
 

@@ -12,7 +12,7 @@ pub mod group;
 pub mod packer;
 pub mod packet;
 
-pub use assembler::{Assembler, AssemblerStats};
+pub use assembler::{Assembled, Assembler, AssemblerStats};
 pub use group::Group;
 pub use packer::Packer;
 pub use packet::{Packet, PacketError};

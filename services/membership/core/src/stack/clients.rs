@@ -125,9 +125,10 @@ impl Clients {
     /// Tells the clients of a group.
     pub(super) fn deliver(&mut self, at: Position, event: cpg::Event, out: &mut VecDeque<Output>) {
         match event {
-            cpg::Event::Message { group, from, payload } => {
+            cpg::Event::Message { group, from, payload, spans_change } => {
                 let Position { ring, seq } = at;
-                let event = GroupEvent::Message { ring, seq, origin: from.node, pid: from.pid, payload };
+                let (origin, pid) = (from.node, from.pid);
+                let event = GroupEvent::Message { ring, seq, origin, pid, payload, spans_change };
                 self.tell_group(&group, at, &event, out);
             }
             cpg::Event::Membership(change) => self.deliver_membership(at, change, out),

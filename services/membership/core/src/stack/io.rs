@@ -236,6 +236,9 @@ pub enum GroupEvent {
         pid: u32,
         /// What it sent.
         payload: Bytes,
+        /// Nodes joined while it was being sent in fragments. They do not get it, although they
+        /// are members now; all others get it, and with this mark.
+        spans_change: bool,
     },
     /// The configuration changed; for clients with safe delivery only. After a transitional
     /// configuration come the messages that are not known to be at all former members.

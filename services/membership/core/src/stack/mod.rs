@@ -255,21 +255,23 @@ impl Stack {
     fn deliver(&mut self, now: Instant, delivery: &Delivery) {
         let phase = if self.waiting { Phase::Transitional } else { Phase::Normal };
         let at = Position { ring: delivery.ring, seq: delivery.seq };
-        for message in self.assembler.accept(delivery.origin, phase, &delivery.payload) {
-            match Group::split(message) {
+        for assembled in self.assembler.accept(delivery.origin, phase, &delivery.payload) {
+            match Group::split(assembled.message) {
                 Some((Group::Sync, message)) => {
                     let progress = self.sync.accept(delivery.origin, &message);
                     if let Progress::Activate { service, last } = progress {
                         self.activate(now, at, service, last);
                     }
                 }
-                Some((Group::Service, message)) => self.dispatch(at, delivery.origin, message),
+                Some((Group::Service, message)) => {
+                    self.dispatch(at, delivery.origin, message, assembled.spans_change);
+                }
                 None => self.stats.unknown += 1,
             }
         }
     }
 
-    fn dispatch(&mut self, at: Position, from: NodeId, message: Bytes) {
+    fn dispatch(&mut self, at: Position, from: NodeId, message: Bytes, spans_change: bool) {
         let Ok(message) = ServiceMessage::from_wire(message) else {
             self.stats.malformed += 1;
             return;
@@ -281,7 +283,7 @@ impl Stack {
             }
             CFG => self.administer(from, &message),
             CPG => {
-                if let Some(event) = self.cpg.accept(from, &message) {
+                if let Some(event) = self.cpg.accept(from, &message, spans_change) {
                     self.clients.deliver(at, event, &mut self.outputs);
                 }
             }

@@ -23,7 +23,13 @@ impl Stack {
             ConfigurationChange::Transitional { ring, members, left } => {
                 self.leave_configuration(*ring, members, left);
             }
-            ConfigurationChange::Regular { ring, members, .. } => self.install(*ring, members),
+            ConfigurationChange::Regular { ring, members, joined } => {
+                if !joined.is_empty() {
+                    self.assembler.nodes_joined();
+                    self.cpg.nodes_joined();
+                }
+                self.install(*ring, members);
+            }
         }
         self.outputs.push_back(Output::Configuration(change.clone()));
         match &change {

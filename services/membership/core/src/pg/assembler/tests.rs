@@ -24,8 +24,8 @@ fn body(length: usize) -> Bytes {
     (0..length).map(|index| (index / 7 + index) as u8).collect()
 }
 
-fn bodies(messages: Vec<Bytes>) -> Vec<Bytes> {
-    messages.into_iter().map(|message| Group::split(message).expect("group header").1).collect()
+fn bodies(messages: Vec<Assembled>) -> Vec<Bytes> {
+    messages.into_iter().map(|assembled| Group::split(assembled.message).expect("group header").1).collect()
 }
 
 fn round_trip(payload_max: usize, sent: &[Bytes]) -> Vec<Bytes> {
@@ -78,6 +78,16 @@ fn synchronisation_between_two_fragments_does_not_disturb_them() {
     assert!(accept(Phase::Transitional, &sync[0]).is_empty());
     assert_eq!(accept(Phase::Transitional, &sync[1]), [body(1500)]);
     assert_eq!(accept(Phase::Normal, &application[1]), [body(2000)]);
+}
+
+#[test]
+fn a_message_that_began_before_nodes_joined_says_so() {
+    let packets = packets(1410, &[body(2000), body(10)]);
+    let mut assembler = Assembler::default();
+    assembler.accept(node(1), Phase::Normal, &packets[0]);
+    assembler.nodes_joined();
+    let spans = assembler.accept(node(1), Phase::Normal, &packets[1]);
+    assert_eq!(spans.iter().map(|assembled| assembled.spans_change).collect::<Vec<_>>(), [true, false]);
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn at(seq: u32) -> Position {
 
 fn message(payload: &'static [u8]) -> Event {
     let from = Member { node: node(2), pid: 20 };
-    Event::Message { group: group(), from, payload: Bytes::from_static(payload) }
+    Event::Message { group: group(), from, payload: Bytes::from_static(payload), spans_change: false }
 }
 
 fn change(joined: &[(u32, u32)], left: &[(u32, u32)]) -> Event {
