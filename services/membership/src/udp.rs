@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use quorate_types::NodeId;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
 
 /// Largest datagram that is accepted, whatever our own MTU setting.
@@ -156,7 +156,8 @@ impl Udp {
 }
 
 fn send(socket: &UdpSocket, peer: &mut Peer, packet: &[u8]) {
-    match socket.try_send_to(packet, peer.address) {
+    // Straight to the kernel: the runtime's idea of writability lags behind.
+    match SockRef::from(socket).send_to(packet, &peer.address.into()) {
         Ok(_) => {
             peer.counters.tx_packets += 1;
             peer.counters.tx_bytes += packet.len() as u64;
