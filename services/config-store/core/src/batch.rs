@@ -101,6 +101,8 @@ pub struct Meta {
     pub checksum: Checksum,
     /// How many conflict copies were made: the number of the next one.
     pub conflicts: u64,
+    /// The version up to which everything is known to be certain.
+    pub committed: u64,
 }
 
 impl Meta {
@@ -113,6 +115,7 @@ impl Meta {
         out.put_slice(&self.chain);
         out.put_slice(&self.checksum.to_bytes());
         out.put_u64_le(self.conflicts);
+        out.put_u64_le(self.committed);
         out.freeze()
     }
 
@@ -129,6 +132,7 @@ impl Meta {
             chain: reader.array()?,
             checksum: Checksum::from_bytes(reader.array()?),
             conflicts: reader.u64()?,
+            committed: reader.u64()?,
         };
         reader.finish()?;
         Ok(meta)
@@ -237,6 +241,7 @@ mod tests {
             chain: [3; 32],
             checksum: Checksum::from_bytes([4; 32]),
             conflicts: 5,
+            committed: 98,
         }
     }
 

@@ -175,6 +175,7 @@ mod tests {
             chain: [0; 32],
             checksum: Checksum::default(),
             conflicts: 5,
+            committed: 0,
         };
         let batch = builder.cut(1, &meta);
 

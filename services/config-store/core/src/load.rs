@@ -11,7 +11,7 @@ use crate::{
     epoch::{Epoch, Epochs},
     log::{Log, Record},
     message::epochs,
-    tree::{ReplaceError, Replacement, Root, Tree},
+    tree::{EMPTY_VERSION, ReplaceError, Replacement, Root, Tree},
     wire::{Reader, WireError},
 };
 
@@ -65,6 +65,7 @@ pub struct Image {
     pub(crate) epoch: Epoch,
     pub(crate) promised: Epoch,
     pub(crate) conflicts: u64,
+    pub(crate) committed: u64,
 }
 
 impl Default for Image {
@@ -76,6 +77,7 @@ impl Default for Image {
             epoch: Epoch::LOCAL,
             promised: Epoch::LOCAL,
             conflicts: 0,
+            committed: EMPTY_VERSION,
         }
     }
 }
@@ -147,6 +149,7 @@ impl Loader {
             epoch: meta.epoch,
             promised: meta.promised,
             conflicts: meta.conflicts,
+            committed: meta.committed,
         })
     }
 
@@ -217,6 +220,7 @@ mod tests {
             chain: [9; 32],
             checksum: tree.checksum(),
             conflicts: 2,
+            committed: 2,
         };
         builder.cut(1, &meta).writes
     }
@@ -285,6 +289,7 @@ mod tests {
             chain: [0; 32],
             checksum: image.tree.checksum(),
             conflicts: 0,
+            committed: 0,
         };
         let spaces: Vec<Space> = builder.cut(1, &meta).writes.iter().map(|write| write.space).collect();
         assert_eq!(spaces, [Space::Meta, Space::Entry]);

@@ -22,7 +22,7 @@ use crate::{
 /// How many versions the log reaches back: how long a request is recognised, and how far a watch resumes.
 pub const LOG_WINDOW: u64 = 8192;
 
-/// Hash of a history: of the previous hash, the version, and the operation as it travelled.
+/// Hash of a history: of the previous hash, the epoch and version, and the operation as it travelled.
 pub type ChainHash = [u8; 32];
 
 /// What happened to an entry.
@@ -91,7 +91,7 @@ impl Record {
             writer: envelope.origin,
             mtime: envelope.mtime,
         };
-        let chain = chain(previous, effect.version, head, &envelope.operation.content());
+        let chain = chain(previous, epoch, effect.version, head, &envelope.operation.content());
         Self { epoch, chain, request: envelope.request, change }
     }
 
@@ -164,10 +164,13 @@ fn change_kind(code: u8) -> Result<ChangeKind, WireError> {
     })
 }
 
-fn chain(previous: &ChainHash, version: u64, head: &[u8], content: &[u8]) -> ChainHash {
+fn chain(previous: &ChainHash, epoch: Epoch, version: u64, head: &[u8], content: &[u8]) -> ChainHash {
     let mut hash = Sha256::new();
     hash.update(previous);
-    hash.update(version.to_le_bytes());
+    let mut place = BytesMut::with_capacity(24);
+    place.put_epoch(epoch);
+    place.put_u64_le(version);
+    hash.update(&place);
     hash.update(Sha256::digest(head));
     hash.update(Sha256::digest(content));
     hash.finalize().into()

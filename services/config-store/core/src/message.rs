@@ -29,9 +29,9 @@ pub const PIECE_MAX: usize = 256 * 1024;
 /// Most members of a group that a message can list.
 const MEMBERS_MAX: usize = 4096;
 /// Into how many buckets the entries are sorted to find the different ones.
-pub const BUCKETS: usize = 1024;
+pub(crate) const BUCKETS: usize = 1024;
 /// Most inodes asked for in one message.
-pub const WANT_MAX: usize = PIECE_MAX / 8;
+pub(crate) const WANT_MAX: usize = PIECE_MAX / 8;
 
 /// One round of synchronisation: who started it, and its count there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
