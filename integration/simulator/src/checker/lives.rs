@@ -39,6 +39,8 @@ pub(super) struct Segment {
     pub(super) ring: RingId,
     /// Its members.
     pub(super) members: Vec<NodeId>,
+    /// The ring before.
+    pub(super) came_from: Option<RingId>,
     /// Those who came into the ring together with this node.
     pub(super) came_with: Vec<NodeId>,
     /// The probe was in its group before the ring was installed.
@@ -68,13 +70,9 @@ pub(super) struct Lives {
     joined: BTreeSet<(Probe, NodeId)>,
     /// Announced by a transitional configuration of a probe that is in no ring yet.
     coming_with: BTreeMap<(Probe, NodeId), Vec<NodeId>>,
-    sizes: BTreeMap<MessageId, usize>,
+    /// The first message of each sender that anyone delivered in a ring, of either probe.
+    first: BTreeMap<(RingId, NodeId), MessageId>,
 }
-
-/// A message up to this size, with all headers above it, fits into one packet. A longer one may begin
-/// in one ring and end in the next; who was not in the first one can not assemble it (Totem
-/// specification 6.4: "this is normal, not an error").
-const ONE_PACKET_MAX: usize = 1000;
 
 impl Lives {
     /// All segments of a ring, for one probe.
@@ -95,11 +93,30 @@ impl Lives {
         segments.is_some_and(|segments| segments.iter().any(|segment| segment.node == node))
     }
 
-    /// Whether the segment's node may lack the message because it was fragmented before the node met
-    /// the sender.
-    pub(super) fn may_lack_fragments(&self, segment: &Segment, delivery: &Delivery) -> bool {
-        let size = self.sizes.get(&delivery.message).copied().unwrap_or(0);
-        size > ONE_PACKET_MAX && !segment.came_with.contains(&delivery.origin)
+    /// Whether the segment's node may lack a message because it was not there when it began.
+    ///
+    /// A message may begin in one ring and end in the next; who was not in the first one with the sender
+    /// cannot assemble it (Totem specification 6.4: "this is normal, not an error"). That is at most
+    /// one message per sender and ring, the first one, and only for those who met the sender after the last
+    /// ring in which it got any message through.
+    pub(super) fn may_lack(&self, segment: &Segment, delivery: &Delivery) -> bool {
+        let (node, origin) = (segment.node, delivery.origin);
+        if self.first.get(&(segment.ring, origin)) != Some(&delivery.message) {
+            return false;
+        }
+        let mut ring = segment.ring;
+        loop {
+            let segments = self.segments.get(&(Probe::Agreed, ring)).map_or(&[][..], Vec::as_slice);
+            let Some(here) = segments.iter().rev().find(|segment| segment.node == node) else { return true };
+            if !here.came_with.contains(&origin) {
+                return true;
+            }
+            let Some(before) = here.came_from else { return false };
+            if self.first.contains_key(&(before, origin)) {
+                return false;
+            }
+            ring = before;
+        }
     }
 
     /// Takes the next observation.
@@ -112,10 +129,9 @@ impl Lives {
             Event::ProbeJoined(probe) => {
                 self.joined.insert((*probe, node));
             }
-            Event::Sent { message, size, .. } => {
-                self.sizes.insert(*message, *size);
-            }
-            Event::Delivered { probe, message: Some(message), origin, seq, .. } => {
+            Event::Delivered { probe, message: Some(message), origin, seq, ring } => {
+                let first = self.first.entry((*ring, *origin)).or_insert(*message);
+                *first = (*first).min(*message);
                 let delivery = Delivery { seq: *seq, message: *message, origin: *origin };
                 if let Some(segment) = self.current(*probe, node) {
                     let in_transitional = segment.moving_on.is_some();
@@ -151,18 +167,19 @@ impl Lives {
     }
 
     fn install(&mut self, probe: Probe, node: NodeId, ring: RingId, members: &[NodeId]) {
-        let came_with = match self.current(probe, node) {
+        let (came_from, came_with) = match self.current(probe, node) {
             Some(segment) => {
                 segment.end = End::Moved(ring);
-                segment.moving_on.clone().unwrap_or_default()
+                (Some(segment.ring), segment.moving_on.clone().unwrap_or_default())
             }
-            None => self.coming_with.remove(&(probe, node)).unwrap_or_default(),
+            None => (None, self.coming_with.remove(&(probe, node)).unwrap_or_default()),
         };
         self.open.insert((probe, node), ring);
         self.segments.entry((probe, ring)).or_default().push(Segment {
             node,
             ring,
             members: members.to_vec(),
+            came_from,
             came_with,
             from_start: self.joined.contains(&(probe, node)),
             regular: Vec::new(),

@@ -78,7 +78,7 @@ impl SafeChecker {
             let lacks = segment.deliveries().find(|d| {
                 messages.contains(&d.message)
                     && !has.contains(&d.message)
-                    && !self.lives.may_lack_fragments(other, d)
+                    && !self.lives.may_lack(other, d)
             });
             if let Some(delivery) = lacks {
                 let what = format!(
@@ -112,6 +112,9 @@ mod tests {
 
     fn verdict(installed: &[u32], tail: &[(u32, Event)]) -> Result<(), &'static str> {
         let joined: Vec<_> = [1, 2, 3].map(|id| (id, Event::ProbeJoined(Probe::Safe))).to_vec();
+        let together = transitional(1, 5, &[1, 2, 3]);
+        let before: Vec<_> = [1, 2, 3].map(|id| (id, Event::Ring(together.clone()))).to_vec();
+        let joined = [joined, before, sees(&[1, 2, 3], &together)].concat();
         let change = regular(1, 5, &[1, 2, 3]);
         let rings: Vec<_> = installed.iter().map(|id| (*id, Event::Ring(change.clone()))).collect();
         let history = [joined, rings, sees(installed, &change), tail.to_vec()].concat();
