@@ -183,9 +183,8 @@ impl ActiveRing {
             match output {
                 Output::Send { to, packet } => self.send(to, &packet),
                 Output::StoreRingSeq(sequence) => self.store_ring_seq(now, sequence),
-                Output::StateChanged { from, to, reason } => {
-                    tracing::info!(?from, ?to, ?reason, "ring state");
-                }
+                // The core has logged it.
+                Output::StateChanged { .. } => {}
                 Output::Configuration(change) => self.configuration(change, publisher),
                 Output::SyncCompleted { ring, members } => {
                     tracing::info!(%ring, members = members.len(), "ring synchronised");

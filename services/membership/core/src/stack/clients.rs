@@ -13,7 +13,7 @@ use quorate_types::{NodeId, RingId};
 
 use super::io::{ClientId, ConfigurationKind, GroupEvent, LeaveReason, Output, RefuseReason};
 use crate::{
-    cpg::{self, ChangeReason, GroupName, Member, Membership},
+    cpg::{self, ChangeReason, GroupName, Member, Membership, ProcessTable},
     srp::{Guarantee, seq_le},
 };
 
@@ -153,6 +153,24 @@ impl Clients {
         }
     }
 
+    /// A configuration is synchronised: clients whose group has the same members as before are told
+    /// so, so that every client learns at which place in the order the members are certain again.
+    pub(super) fn confirm_members(
+        &mut self,
+        at: Position,
+        changed: &BTreeSet<GroupName>,
+        table: &ProcessTable,
+        out: &mut VecDeque<Output>,
+    ) {
+        let unchanged: Vec<_> = self.by_group.keys().filter(|group| !changed.contains(group)).cloned().collect();
+        for group in unchanged {
+            let members = table.members(&group);
+            let (joined, left) = (Vec::new(), Vec::new());
+            let event = GroupEvent::Members { ring: at.ring, seq: at.seq, members, joined, left };
+            self.tell_group(&group, at, &event, out);
+        }
+    }
+
     fn joined(&mut self, client: ClientId, at: Position, out: &mut VecDeque<Output>) {
         if let Some(entry) = self.clients.get_mut(&client) {
             entry.is_member = true;
@@ -161,7 +179,7 @@ impl Clients {
         }
     }
 
-    /// A transitional configuration: safe clients are told, then they get what was held back.
+    /// A transitional configuration: clients are told, then they get what was held back.
     pub(super) fn transitional(&mut self, ring: RingId, members: &[NodeId], out: &mut VecDeque<Output>) {
         self.in_transition = true;
         for client in self.tell_configuration(ring, ConfigurationKind::Transitional, members, out) {
@@ -169,7 +187,7 @@ impl Clients {
         }
     }
 
-    /// A regular configuration: safe clients are told.
+    /// A regular configuration: clients are told.
     pub(super) fn regular(&mut self, ring: RingId, members: &[NodeId], out: &mut VecDeque<Output>) {
         self.in_transition = false;
         self.safe = None;
@@ -194,9 +212,8 @@ impl Clients {
         members: &[NodeId],
         out: &mut VecDeque<Output>,
     ) -> Vec<ClientId> {
-        let safe =
-            self.clients.iter().filter(|(_, client)| client.delivery == Guarantee::Safe && client.is_member);
-        let told: Vec<_> = safe.map(|(client, _)| *client).collect();
+        let told: Vec<_> =
+            self.clients.iter().filter(|(_, entry)| entry.is_member).map(|(client, _)| *client).collect();
         for &client in &told {
             let event = GroupEvent::Configuration { ring, kind, members: members.to_vec() };
             out.push_back(Output::Group { client, event });

@@ -211,7 +211,7 @@ pub enum GroupEvent {
         /// Where in the order: the sequence number there.
         seq: u32,
     },
-    /// The members changed.
+    /// The members changed, or are confirmed: every client gets one after each synchronisation.
     Members {
         /// Where in the order: the ring.
         ring: RingId,
@@ -240,8 +240,9 @@ pub enum GroupEvent {
         /// are members now; all others get it, and with this mark.
         spans_change: bool,
     },
-    /// The configuration changed; for clients with safe delivery only. After a transitional
-    /// configuration come the messages that are not known to be at all former members.
+    /// The configuration changed. Messages after a transitional configuration may be missing at
+    /// former members; with safe delivery they are the ones that were held back. The members of the
+    /// group are certain again with the next [`GroupEvent::Members`] after the regular one.
     Configuration {
         /// The new ring.
         ring: RingId,

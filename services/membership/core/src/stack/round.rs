@@ -1,6 +1,6 @@
 //! Configuration changes and the synchronisation after each: which service does what, when.
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 use bytes::Bytes;
 use quorate_types::{NodeId, RingId};
@@ -12,7 +12,7 @@ use super::{
     io::Output,
 };
 use crate::{
-    cmap,
+    cmap, cpg,
     service::{CMAP, CPG},
     srp::{self, ConfigurationChange, Guarantee, Phase},
 };
@@ -123,9 +123,14 @@ impl Stack {
     pub(super) fn activate(&mut self, now: Instant, at: Position, service: i32, last: bool) {
         match u16::try_from(service) {
             Ok(CPG) => {
+                let mut changed = BTreeSet::new();
                 for event in self.cpg.activate() {
+                    if let cpg::Event::Membership(change) = &event {
+                        changed.insert(change.group.clone());
+                    }
                     self.clients.deliver(at, event, &mut self.outputs);
                 }
+                self.clients.confirm_members(at, &changed, self.cpg.table(), &mut self.outputs);
             }
             Ok(service) => self.externals.activate(service, &mut self.outputs),
             Err(_) => {}

@@ -153,11 +153,27 @@ fn what_is_not_safe_follows_the_transitional_configuration() {
 }
 
 #[test]
-fn agreed_clients_get_no_configurations_and_wait_for_nothing() {
+fn agreed_clients_are_told_configurations_and_wait_for_nothing() {
     let (mut clients, mut out) = joined(Guarantee::Agreed);
     out.clear();
     clients.transitional(NEXT, &[node(1)], &mut out);
     clients.regular(NEXT, &[node(1)], &mut out);
     clients.deliver(Position { ring: NEXT, seq: 1 }, message(b"new"), &mut out);
-    assert_eq!(drain(&mut out), got(7, &["new"]));
+    assert_eq!(drain(&mut out), got(7, &["Transitional", "Regular", "new"]));
+}
+
+#[test]
+fn members_of_an_unchanged_group_are_confirmed_once_after_a_synchronisation() {
+    let (mut clients, mut out) = joined(Guarantee::Agreed);
+    out.clear();
+    let (table, here) = (ProcessTable::default(), Position { ring: NEXT, seq: 4 });
+    let group = clients.by_group.keys().next().cloned().unwrap();
+    clients.confirm_members(here, &BTreeSet::from([group]), &table, &mut out);
+    assert_eq!(drain(&mut out), []);
+    clients.confirm_members(here, &BTreeSet::new(), &table, &mut out);
+    let confirmed = |output: &Output| {
+        matches!(output, Output::Group { client: 7, event: GroupEvent::Members { ring: NEXT, joined, left, .. } }
+            if joined.is_empty() && left.is_empty())
+    };
+    assert!(out.len() == 1 && out.iter().all(confirmed), "{out:?}");
 }
