@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn unknown_functions_are_named() {
         assert_eq!(CfgMessage::from_wire(0, &[0; 16]), Ok(CfgMessage::Other { function: 0 }));
-        assert_eq!(CfgMessage::from_wire(1, &[0; 40]).is_ok(), true);
+        assert!(CfgMessage::from_wire(1, &[0; 40]).is_ok());
         assert_eq!(CfgMessage::from_wire(1, &[0; 20]), Err(MessageError::Truncated));
     }
 

@@ -87,13 +87,12 @@ fn every_captured_message_states_its_exact_size() {
 #[test]
 fn synchronisation_messages_are_equal() {
     let ring = RingId { rep: 1, seq: 9 };
-    for (name, expected) in [
-        ("barrier", SyncMessage::Barrier { ring }),
-        ("service_build", SyncMessage::ServiceBuild { ring, services: vec![0, 2, 3, 5] }),
-    ] {
-        assert_eq!(SyncMessage::from_wire(&message(name)), Ok(expected.clone()), "{name}");
-        assert_same(name, &expected.to_wire(), &[28..32]);
-    }
+    let build = SyncMessage::ServiceBuild { ring, services: vec![0, 2, 3, 5] };
+    assert_eq!(SyncMessage::from_wire(&message("service_build")), Ok(build.clone()));
+    assert_same("service_build", &build.to_wire(), &[28..32, 36..40]);
+    let barrier = SyncMessage::Barrier { ring };
+    assert_eq!(SyncMessage::from_wire(&message("barrier")), Ok(barrier.clone()));
+    assert_same("barrier", &barrier.to_wire(), &[]);
 }
 
 #[test]

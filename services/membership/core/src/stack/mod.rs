@@ -10,6 +10,35 @@
 //! - `clients`: local clients of groups, safe delivery
 //! - `external`, `replay`: services in other processes
 //!
+//! ```
+//! use std::time::Instant;
+//! use membership_core::{srp::Params, stack::{Input, Output, Stack, StackConfig}};
+//! use quorate_types::NodeId;
+//!
+//! let me = NodeId::new(1)?;
+//! let members = [me].into();
+//! let config = StackConfig { me, members, params: Params::default(), config_version: 1, seed: 7 };
+//! let mut stack = Stack::new(config);
+//! let mut now = Instant::now();
+//! let mut input = Input::Start { stored_ring_seq: 0 };
+//! let members = 'run: loop {
+//!     stack.handle_input(now, input);
+//!     input = Input::Timer;
+//!     while let Some(output) = stack.poll_output() {
+//!         match output {
+//!             Output::StoreRingSeq(ring_seq) => input = Input::Stored { ring_seq },
+//!             Output::SyncCompleted { members, .. } => break 'run members,
+//!             _ => {} // a driver sends, tells clients, ...
+//!         }
+//!     }
+//!     if matches!(input, Input::Timer) {
+//!         now = stack.next_deadline().expect("a started stack has timers");
+//!     }
+//! };
+//! assert_eq!(members, [me]);
+//! # Ok::<(), quorate_types::NodeIdError>(())
+//! ```
+//!
 //! Source: totem specification, sections 5.3 to 6; corosync services, section 2.
 
 mod clients;

@@ -116,6 +116,19 @@ fn many_small_messages_share_packets() {
 }
 
 #[test]
+fn a_message_does_not_wait_for_the_held_token_of_an_idle_ring() {
+    let mut network = Network::formed(3);
+    network.join_all("g", Guarantee::Agreed);
+    for id in 1..=3 {
+        network.run_for(Duration::from_secs(2));
+        let before = network.now;
+        network.multicast(id, payload(10));
+        same_messages(&mut network, id as usize);
+        assert!(network.now - before < Duration::from_millis(5), "node {id}: {:?}", network.now - before);
+    }
+}
+
+#[test]
 fn a_single_node_orders_its_own_messages() {
     let mut network = Network::formed(1);
     network.join_all("g", Guarantee::Agreed);
