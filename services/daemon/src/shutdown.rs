@@ -3,7 +3,7 @@
 use std::{
     io::{self, Read as _},
     process, thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -12,8 +12,12 @@ use tokio_util::sync::CancellationToken;
 /// Exit code when a second signal cuts the shutdown short: 128 + SIGINT, as shells report it.
 const EXIT_SECOND_SIGNAL: i32 = 130;
 
-/// Cancels `token` at the first SIGTERM (service managers) or SIGINT (a terminal); the second signal
-/// ends the process at once.
+/// One wish to stop may arrive as several signals: from the terminal and from a supervisor that forwards
+/// it. What comes so soon after the first is not a second wish.
+const SAME_WISH: Duration = Duration::from_secs(1);
+
+/// Cancels `token` at the first SIGTERM (service managers) or SIGINT (a terminal); a second one, more than
+/// a second later, ends the process at once.
 ///
 /// # Errors
 /// If the operating system refuses to install the handlers.
@@ -24,7 +28,13 @@ pub fn cancel_on_signal(token: CancellationToken) -> io::Result<()> {
         let name = either(&mut terminate, &mut interrupt).await;
         tracing::info!(signal = name, "stopping");
         token.cancel();
-        let name = either(&mut terminate, &mut interrupt).await;
+        let first = Instant::now();
+        let name = loop {
+            let name = either(&mut terminate, &mut interrupt).await;
+            if first.elapsed() > SAME_WISH {
+                break name;
+            }
+        };
         tracing::warn!(signal = name, "second signal: ending at once");
         process::exit(EXIT_SECOND_SIGNAL);
     });
