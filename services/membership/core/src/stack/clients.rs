@@ -162,7 +162,8 @@ impl Clients {
         table: &ProcessTable,
         out: &mut VecDeque<Output>,
     ) {
-        let unchanged: Vec<_> = self.by_group.keys().filter(|group| !changed.contains(group)).cloned().collect();
+        let unchanged: Vec<_> =
+            self.by_group.keys().filter(|group| !changed.contains(group)).cloned().collect();
         for group in unchanged {
             let members = table.members(&group);
             let (joined, left) = (Vec::new(), Vec::new());

@@ -34,7 +34,6 @@ pub(crate) struct Node {
     /// All outputs except datagrams, in order.
     pub(crate) log: Vec<Output>,
     pub(crate) votes: Votes,
-    disk: u64,
     /// Which part of a partitioned network it is in.
     side: u32,
 }
@@ -44,8 +43,12 @@ pub(crate) struct Network {
     pub(crate) now: Instant,
     pub(crate) nodes: BTreeMap<u32, Node>,
     on_the_way: VecDeque<(Instant, u32, Bytes)>,
+    /// The stored ring sequence of each node; it survives a crash.
+    disks: BTreeMap<u32, u64>,
     configured: BTreeSet<NodeId>,
     net_mtu: Option<u32>,
+    /// Where the numbers of each ring begin.
+    initial_seq: u32,
     /// Of 1000 datagrams, so many are lost.
     pub(crate) loss: u64,
     pub(crate) chance: Chance,
@@ -94,8 +97,10 @@ impl Network {
             now,
             nodes: BTreeMap::new(),
             on_the_way: VecDeque::new(),
+            disks: BTreeMap::new(),
             configured,
             net_mtu: None,
+            initial_seq: 0,
             loss: 0,
             chance: Chance::new(1),
         }
@@ -103,12 +108,23 @@ impl Network {
 
     /// Nodes 1 to `count`, on one synchronised ring.
     pub(crate) fn formed(count: u32) -> Self {
-        let mut network = Self::new(count);
+        Self::new(count).form_all()
+    }
+
+    /// The numbers of each ring begin here instead of at 0.
+    pub(crate) fn with_initial_seq(mut self, initial_seq: u32) -> Self {
+        self.initial_seq = initial_seq;
+        self
+    }
+
+    /// Starts all nodes and waits for one synchronised ring.
+    pub(crate) fn form_all(mut self) -> Self {
+        let count = self.configured.len() as u32;
         for id in 1..=count {
-            network.start(id, Votes::Answers);
+            self.start(id, Votes::Answers);
         }
-        network.form(&(1..=count).collect::<Vec<_>>());
-        network
+        self.form(&(1..=count).collect::<Vec<_>>());
+        self
     }
 
     /// Larger packets, as the knet transport carries them.
@@ -120,8 +136,9 @@ impl Network {
     /// Starts a node for the first time, or again after a crash.
     pub(crate) fn start(&mut self, id: u32, votes: Votes) {
         let settings = TotemSettings { net_mtu: self.net_mtu, ..TotemSettings::default() };
-        let params = Params::derive(&settings, self.configured.len()).expect("the defaults are valid");
-        let disk = self.nodes.get(&id).map_or(0, |node| node.disk);
+        let mut params = Params::derive(&settings, self.configured.len()).expect("the defaults are valid");
+        params.initial_seq = self.initial_seq;
+        let stored_ring_seq = self.disks.get(&id).copied().unwrap_or(0);
         let config = StackConfig {
             me: node(id),
             members: self.configured.clone(),
@@ -130,11 +147,11 @@ impl Network {
             seed: u64::from(id),
         };
         let side = 0;
-        self.nodes.insert(id, Node { stack: Stack::new(config), log: Vec::new(), votes, disk, side });
+        self.nodes.insert(id, Node { stack: Stack::new(config), log: Vec::new(), votes, side });
         if votes != Votes::Absent {
             self.input(id, Input::ServiceAttach { service: VOTEQUORUM });
         }
-        self.input(id, Input::Start { stored_ring_seq: disk });
+        self.input(id, Input::Start { stored_ring_seq });
     }
 
     /// Ends a node without a word. What it told its clients stays in the log.
@@ -168,7 +185,7 @@ impl Network {
         match output {
             Output::Send { to, packet } => self.send(id, to, &packet),
             Output::StoreRingSeq(seq) => {
-                node.disk = seq;
+                self.disks.insert(id, seq);
                 node.log.push(Output::StoreRingSeq(seq));
                 self.input(id, Input::Stored { ring_seq: seq });
             }

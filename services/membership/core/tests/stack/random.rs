@@ -34,7 +34,9 @@ struct Story {
 
 impl Story {
     fn new(seed: u64) -> Self {
-        let mut network = Network::formed(NODES);
+        // half of the stories are told where sequence numbers wrap
+        let initial_seq = if seed % 2 == 0 { 0 } else { 0xffff_fe00 };
+        let mut network = Network::new(NODES).with_initial_seq(initial_seq).form_all();
         network.chance = Chance::new(seed + 1000);
         let chance = Chance::new(seed);
         let lives = (1..=NODES).map(|id| (id, Vec::new())).collect();
