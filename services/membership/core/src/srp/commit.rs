@@ -86,7 +86,6 @@ impl Ring {
     fn enter_commit(&mut self, mut token: MembCommitToken, reason: Reason) {
         self.fill_entry(&mut token);
         token.nodeid = self.me;
-        token.target_nodeid = 0;
         token.token_seq = token.token_seq.wrapping_add(1);
         self.ring_id = token.ring_id;
         self.token_ring_id_seq = token.ring_id.seq;
@@ -129,13 +128,19 @@ impl Ring {
     }
 
     /// Sends the commit token to the next member, or keeps it on a ring of one.
-    pub(super) fn send_commit_token(&mut self, token: MembCommitToken) {
+    pub(super) fn send_commit_token(&mut self, mut token: MembCommitToken) {
         self.stats.memb_commit_token.tx += 1;
         let next = self.next_in(&token.members);
         if next == self.me {
             self.own_copies.push_back(OwnCopy::CommitToken(token));
         } else {
-            self.send(Destination::Node(next), token.encode());
+            // For knet, which routes by it; elsewhere the field has no meaning.
+            token.target_nodeid = next.get();
+            let packet = token.encode();
+            if matches!(self.state, State::Recovery(_)) {
+                self.rotation.remember(next, packet.clone());
+            }
+            self.send(Destination::Node(next), packet);
         }
     }
 

@@ -81,7 +81,6 @@ impl Ring {
     /// The commit token is complete. Source: Totem specification 5.1.
     pub(super) fn enter_recovery(&mut self, mut token: MembCommitToken) {
         token.nodeid = self.me;
-        token.target_nodeid = 0;
         token.token_seq = token.token_seq.wrapping_add(1);
 
         let old = std::mem::replace(&mut self.order, Order::new(self.ring_id, self.params.initial_seq));
@@ -113,7 +112,6 @@ impl Ring {
         self.rotation = Rotation::new(self.params.initial_seq);
         self.change_state(State::Recovery(Box::new(recovery)), Reason::CommitTokenComplete);
         self.restart_token_timers();
-        self.rotation.remember(self.next_in(&token.members), token.encode());
         self.send_commit_token(token);
     }
 

@@ -116,7 +116,6 @@ impl Ring {
         token.token_seq = token.token_seq.wrapping_add(1);
         self.recover_on_visit(&mut token);
         token.nodeid = self.me;
-        token.target_nodeid = 0;
         if keep {
             self.keep_token(token);
         } else {
@@ -281,7 +280,7 @@ impl Ring {
     }
 
     /// Sends the token to the next member; on a ring of one it comes back with the next timer.
-    pub(super) fn pass_on(&mut self, token: OrfToken) {
+    pub(super) fn pass_on(&mut self, mut token: OrfToken) {
         self.stats.orf_token.tx += 1;
         let to = match &self.state {
             State::Recovery(recovery) => self.next_in(&recovery.commit_token.members),
@@ -291,6 +290,8 @@ impl Ring {
             self.rotation.whereabouts = Whereabouts::Own(token);
             self.set_timer(Timer::OwnToken, Duration::ZERO);
         } else {
+            // For knet, which routes by it; elsewhere the field has no meaning.
+            token.target_nodeid = to.get();
             let packet = token.encode();
             self.send(Destination::Node(to), packet.clone());
             self.rotation.remember(to, packet);

@@ -1,0 +1,6 @@
+//! One ring, one transition at a time: the state before, one input, the state and outputs after.
+
+mod bench;
+mod gathering;
+mod operation;
+mod recovering;
