@@ -42,6 +42,7 @@ pub struct ServeError(#[from] tonic::transport::Error);
 #[must_use]
 pub struct Server {
     routes: RoutesBuilder,
+    services: Vec<&'static str>,
     health: Health,
     metrics: Metrics,
 }
@@ -52,8 +53,7 @@ impl Server {
         let health = Health::new();
         let mut routes = RoutesBuilder::default();
         routes.add_service(HealthServer::new(HealthService::from_health_reporter(health.reporter())));
-        add_reflection(&mut routes);
-        Self { routes, health, metrics: daemon.metrics.clone() }
+        Self { routes, services: Vec::new(), health, metrics: daemon.metrics.clone() }
     }
 
     /// Adds a service. Its health is NOT_SERVING until [`Health::set`] says otherwise.
@@ -68,6 +68,7 @@ impl Server {
         S::Response: axum::response::IntoResponse,
     {
         self.health.declare(S::NAME);
+        self.services.push(S::NAME);
         self.routes.add_service(service);
         self
     }
@@ -80,7 +81,8 @@ impl Server {
 
     /// All services behind their layers, and `/metrics`: for doors other than the Unix socket.
     #[must_use]
-    pub fn into_router(self) -> Router {
+    pub fn into_router(mut self) -> Router {
+        add_reflection(&mut self.routes, &self.services);
         let calls = self.routes.routes().prepare().into_axum_router();
         let calls = calls.layer(ServerLayer::new(self.metrics.rpc().clone()));
         let metrics = self.metrics;
@@ -99,15 +101,19 @@ impl Server {
     }
 }
 
-fn add_reflection(routes: &mut RoutesBuilder) {
-    let builder = || {
-        tonic_reflection::server::Builder::configure()
+/// Version 1, and v1alpha for clients that do not know it. Both list what is served here.
+fn add_reflection(routes: &mut RoutesBuilder, services: &[&'static str]) {
+    let builder = |own: &'static str| {
+        let configured = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(quorate_proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .with_service_name("grpc.health.v1.Health")
+            .with_service_name(own);
+        services.iter().fold(configured, |builder, service| builder.with_service_name(*service))
     };
     let valid = "descriptors were encoded by the compiler";
-    routes.add_service(builder().build_v1().expect(valid));
-    routes.add_service(builder().build_v1alpha().expect(valid));
+    routes.add_service(builder("grpc.reflection.v1.ServerReflection").build_v1().expect(valid));
+    routes.add_service(builder("grpc.reflection.v1alpha.ServerReflection").build_v1alpha().expect(valid));
 }
 
 /// A server whose socket is bound.

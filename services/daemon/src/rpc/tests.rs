@@ -305,6 +305,44 @@ async fn health_follows_the_services() {
 }
 
 #[tokio::test]
+async fn reflection_lists_what_is_served_in_both_versions() {
+    use tonic_reflection::pb::{v1, v1alpha};
+    let fixture = Fixture::new(false);
+
+    let ask = v1::ServerReflectionRequest {
+        message_request: Some(v1::server_reflection_request::MessageRequest::ListServices(String::new())),
+        ..Default::default()
+    };
+    let mut client = v1::server_reflection_client::ServerReflectionClient::new(fixture.channel());
+    let answer = client.server_reflection_info(tokio_stream::once(ask)).await.unwrap();
+    let answer = answer.into_inner().message().await.unwrap().unwrap().message_response;
+    let Some(v1::server_reflection_response::MessageResponse::ListServicesResponse(list)) = answer else {
+        panic!("{answer:?}");
+    };
+    let mut names: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
+    names.sort();
+    assert_eq!(
+        names,
+        ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "quorate.quorum.v1.QuorumService"]
+    );
+
+    let symbol = "quorate.quorum.v1.QuorumService".to_owned();
+    let ask = v1alpha::ServerReflectionRequest {
+        message_request: Some(v1alpha::server_reflection_request::MessageRequest::FileContainingSymbol(
+            symbol,
+        )),
+        ..Default::default()
+    };
+    let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(fixture.channel());
+    let answer = client.server_reflection_info(tokio_stream::once(ask)).await.unwrap();
+    let answer = answer.into_inner().message().await.unwrap().unwrap().message_response;
+    assert!(matches!(
+        answer,
+        Some(v1alpha::server_reflection_response::MessageResponse::FileDescriptorResponse(_))
+    ));
+}
+
+#[tokio::test]
 async fn metrics_are_served_as_openmetrics_over_plain_http() {
     let fixture = Fixture::new(false);
     fixture.client().get_status(quorum::GetStatusRequest {}).await.unwrap();
