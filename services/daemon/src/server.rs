@@ -80,7 +80,6 @@ impl Server {
     }
 
     /// All services behind their layers, and `/metrics`: for doors other than the Unix socket.
-    #[must_use]
     pub fn into_router(mut self) -> Router {
         add_reflection(&mut self.routes, &self.services);
         let calls = self.routes.routes().prepare().into_axum_router();
