@@ -11,8 +11,8 @@ use std::{
 
 use quorate_types::NodeName;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DnType,
-    DistinguishedName, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -132,7 +132,8 @@ impl NodeKey {
     /// [`CaError::Make`] if a name cannot stand in a certificate.
     pub fn self_signed(&self, subject: &Subject, now: SystemTime) -> Result<String, CaError> {
         let what = "self-signed certificate";
-        let params = leaf(subject, now, now + NODE_LIFETIME).map_err(|source| CaError::Make { what, source })?;
+        let params =
+            leaf(subject, now, now + NODE_LIFETIME).map_err(|source| CaError::Make { what, source })?;
         let certificate = params.self_signed(&self.0).map_err(|source| CaError::Make { what, source })?;
         Ok(certificate.pem())
     }
@@ -271,12 +272,17 @@ impl CertificateFacts {
     pub fn from_der(der: &[u8]) -> Result<Self, CaError> {
         let (_, certificate) =
             X509Certificate::from_der(der).map_err(|error| CaError::Unreadable(error.to_string()))?;
-        let common_name =
-            certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok()).unwrap_or_default();
+        let common_name = certificate
+            .subject()
+            .iter_common_name()
+            .next()
+            .and_then(|name| name.as_str().ok())
+            .unwrap_or_default();
         let not_after = certificate.validity().not_after.timestamp();
         Ok(Self {
             common_name: common_name.to_owned(),
-            not_after: SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(not_after).unwrap_or_default()),
+            not_after: SystemTime::UNIX_EPOCH
+                + Duration::from_secs(u64::try_from(not_after).unwrap_or_default()),
             self_issued: certificate.subject() == certificate.issuer(),
             public_key: certificate.public_key().subject_public_key.data.to_vec(),
         })
@@ -358,7 +364,9 @@ mod tests {
     #[test]
     fn a_request_that_is_none_is_refused() {
         let ca = ClusterCa::create("demo", now()).unwrap();
-        for bad in ["", "rubbish", "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----"] {
+        for bad in
+            ["", "rubbish", "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----"]
+        {
             assert!(matches!(ca.sign(bad, &subject(), now()), Err(CaError::Request(_))), "{bad}");
         }
     }

@@ -176,11 +176,8 @@ async fn metrics_allowed(
 async fn merged(State(house): State<Arc<House>>) -> Answer {
     let daemons: Vec<&str> = DAEMONS.into_iter().chain([OWN]).collect();
     let texts = join_all(daemons.iter().map(|daemon| house.metrics_of(daemon))).await;
-    let parts: Vec<Part<'_>> = daemons
-        .iter()
-        .zip(&texts)
-        .map(|(daemon, text)| Part { daemon, text: text.as_deref() })
-        .collect();
+    let parts: Vec<Part<'_>> =
+        daemons.iter().zip(&texts).map(|(daemon, text)| Part { daemon, text: text.as_deref() }).collect();
     ([(CONTENT_TYPE, OPENMETRICS)], metrics::merge(&parts)).into_response()
 }
 

@@ -61,9 +61,7 @@ pub enum PortError {
         node_toml: String,
     },
     /// The operating system refuses for another reason.
-    #[error(
-        "cannot listen on {address}; another port can be set as 'gateway_port' in {node_toml}"
-    )]
+    #[error("cannot listen on {address}; another port can be set as 'gateway_port' in {node_toml}")]
     Refused {
         /// Address and port.
         address: SocketAddr,

@@ -103,7 +103,10 @@ mod tests {
     fn a_family_of_two_daemons_stands_once_with_the_samples_of_both() {
         let parts = [
             Part { daemon: "quorumd", text: Some(CALLS) },
-            Part { daemon: "configd", text: Some("# HELP calls Calls.\n# TYPE calls counter\ncalls_total 7\n# EOF\n") },
+            Part {
+                daemon: "configd",
+                text: Some("# HELP calls Calls.\n# TYPE calls counter\ncalls_total 7\n# EOF\n"),
+            },
         ];
 
         let page = merge(&parts);

@@ -132,7 +132,10 @@ mod tests {
         let status = checks.finish("cannot admit node 'n2'").unwrap_err();
 
         assert_eq!(status.code(), Code::FailedPrecondition);
-        assert_eq!(status.message(), "cannot admit node 'n2': node id 2 is used by 'n3'; nothing was changed");
+        assert_eq!(
+            status.message(),
+            "cannot admit node 'n2': node id 2 is used by 'n3'; nothing was changed"
+        );
         let read = reason(&status).unwrap();
         assert_eq!((read.reason.as_str(), read.metadata["node"].as_str()), ("NODE_ID_TAKEN", "n3"));
     }

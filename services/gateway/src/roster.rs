@@ -61,12 +61,7 @@ impl Roster {
         if self.is_superseded(&name, certificate).await {
             let message = format!("node '{name}' has a newer certificate than the one shown");
             let metadata = [("node", &name)];
-            return Err(status::error(
-                Code::PermissionDenied,
-                "CERTIFICATE_SUPERSEDED",
-                message,
-                metadata,
-            ));
+            return Err(status::error(Code::PermissionDenied, "CERTIFICATE_SUPERSEDED", message, metadata));
         }
         Ok(name)
     }

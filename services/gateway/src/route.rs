@@ -70,7 +70,8 @@ fn unreachable(daemon: &'static str, error: BoxError) -> Status {
             status::error(Code::DeadlineExceeded, "DAEMON_TIMEOUT", message, [("daemon", daemon)])
         }
         _ => {
-            let message = format!("{daemon} does not answer on this node ({}); is it running?", why.message());
+            let message =
+                format!("{daemon} does not answer on this node ({}); is it running?", why.message());
             status::error(Code::Unavailable, "DAEMON_UNAVAILABLE", message, [("daemon", daemon)])
         }
     }

@@ -39,7 +39,11 @@ pub enum ServeError {
 ///
 /// # Errors
 /// [`ServeError::Calls`].
-pub async fn calls<I, C>(router: Router, connections: I, shutdown: CancellationToken) -> Result<(), ServeError>
+pub async fn calls<I, C>(
+    router: Router,
+    connections: I,
+    shutdown: CancellationToken,
+) -> Result<(), ServeError>
 where
     I: Stream<Item = io::Result<C>> + Send + 'static,
     C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,

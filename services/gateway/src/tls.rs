@@ -201,8 +201,7 @@ mod tests {
 
     fn alone() -> Node {
         let directory = tempfile::tempdir().unwrap();
-        let store =
-            IdentityStore::open(directory.path().to_owned(), &subject(), SystemTime::now()).unwrap();
+        let store = IdentityStore::open(directory.path().to_owned(), &subject(), SystemTime::now()).unwrap();
         Node { store, _directory: directory }
     }
 

@@ -205,7 +205,10 @@ impl fmt::Debug for Secret {
 
 impl fmt::Debug for JoinToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinToken").field("cluster", &self.cluster).field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("JoinToken")
+            .field("cluster", &self.cluster)
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -242,8 +245,7 @@ impl FromStr for JoinToken {
             Some(&other) => return Err(TokenError::Format(other)),
             None => return Err(TokenError::NotBase64),
         }
-        let (body, sum) =
-            bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(TokenError::Damaged)?;
+        let (body, sum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(TokenError::Damaged)?;
         if checksum(body) != *sum {
             return Err(TokenError::Damaged);
         }

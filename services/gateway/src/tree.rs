@@ -134,8 +134,7 @@ impl Tree {
         let mut entries = Vec::new();
         let mut page_token = String::new();
         loop {
-            let request =
-                ListRequest { path: path.to_owned(), recursive: true, page_size: PAGE, page_token };
+            let request = ListRequest { path: path.to_owned(), recursive: true, page_size: PAGE, page_token };
             let page = match self.client.clone().list(deadline(request, READ)).await {
                 Ok(page) => page.into_inner(),
                 Err(status) if status.code() == Code::NotFound => return Ok(entries),

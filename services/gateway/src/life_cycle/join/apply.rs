@@ -1,0 +1,170 @@
+//! Becoming a member on this node: keep the old tree, write what the member gave, start, wait, be confirmed.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_daemon::{client::deadline, status};
+use quorate_proto::{
+    config::v1::EntryKind,
+    gateway::v1::{ConfirmNodeRequest, cluster_service_client::ClusterServiceClient},
+};
+use tokio::time::{Instant, sleep};
+use tonic::{Code, Status};
+
+use super::{
+    super::{
+        ThisNode,
+        create::{identity_failed, not_ready},
+        progress::Progress,
+        ready,
+    },
+    Admission,
+    pending::Pending,
+    plan::Plan,
+};
+use crate::{ca, files, fingerprint::Fingerprint, member, refusal::prefixed, tls};
+
+/// What this node had before it joined.
+pub(super) struct Old {
+    /// The tree: directories and files, by path.
+    pub(super) entries: Vec<(String, Option<Bytes>)>,
+    /// The ring's key.
+    pub(super) authkey: Option<Vec<u8>>,
+}
+
+/// Reads what this node has now.
+///
+/// # Errors
+/// What configd says; a file that cannot be read.
+pub(super) async fn keep(node: &ThisNode) -> Result<Old, Status> {
+    let mut entries = Vec::new();
+    for entry in node.tree.list("").await? {
+        let content = match entry.kind() {
+            EntryKind::File => node.tree.read(&entry.path).await?.map(|file| file.content),
+            _ => None,
+        };
+        entries.push((entry.path, content));
+    }
+    let authkey = files::read(&node.root.authkey());
+    Ok(Old { entries, authkey: authkey.map_err(|error| super::super::local::file_failed(&error))? })
+}
+
+/// Steps 3 to 5 of a join.
+///
+/// # Errors
+/// Whatever failed; nothing is taken back here.
+pub(super) async fn apply(
+    node: &ThisNode,
+    plan: &Plan,
+    admission: &Admission,
+    what: &str,
+    progress: &Progress,
+) -> Result<(), Status> {
+    let failed = |status: Status| prefixed(what, &status);
+    let answer = &admission.answer;
+    let ca = check_answer(plan, admission, what)?;
+    node.identity
+        .install(&answer.certificate_pem, &answer.ca_pem)
+        .map_err(|error| failed(identity_failed(&error)))?;
+    if !answer.authkey.is_empty() {
+        node.write_authkey(&answer.authkey).map_err(failed)?;
+    }
+    let pending = Pending { member: admission.member.clone(), ca: ca.to_string(), votes: plan.votes };
+    pending.write(&node.root).map_err(failed)?;
+    node.write_conf(&answer.corosync_conf).map_err(failed)?;
+    let backup = node.reload_config(true).await.map_err(failed)?;
+    if !backup.is_empty() {
+        progress.step(format!("the old configuration tree was set aside in {backup}")).await;
+    }
+    progress.step("starting the ring").await;
+    node.reload_ring().await.map_err(failed)?;
+    complete(node, &pending, what, Some(progress)).await
+}
+
+/// The member's answer must be for this node, and from the cluster that is trusted.
+fn check_answer(plan: &Plan, admission: &Admission, what: &str) -> Result<Fingerprint, Status> {
+    let unusable = |why: String| {
+        let message = format!("{what}: the answer of {} cannot be used: {why}", admission.member);
+        status::error(Code::DataLoss, "ADMISSION_UNUSABLE", message, [("member", &admission.member)])
+    };
+    let ca = ca::certificates(&admission.answer.ca_pem).map_err(|error| unusable(error.to_string()))?;
+    let ca = Fingerprint::of(&ca[0]);
+    if plan.trusted == plan.token.fingerprint && ca != plan.trusted {
+        return Err(unusable(format!("its CA has fingerprint {ca}, the token says {}", plan.trusted)));
+    }
+    let conf = corosync_conf::ClusterConf::parse(&admission.answer.corosync_conf);
+    let conf = conf.map_err(|mistakes| unusable(format!("its corosync.conf has mistakes: {mistakes}")))?;
+    match conf.nodes.iter().any(|node| node.id.get() == admission.answer.node_id) {
+        true => Ok(ca),
+        false => Err(unusable("its corosync.conf does not list this node".to_owned())),
+    }
+}
+
+/// Steps 4 and 5: waits until this node works, and is confirmed.
+///
+/// # Errors
+/// DEADLINE_EXCEEDED with what did not come about; what the member says.
+pub(super) async fn complete(
+    node: &ThisNode,
+    pending: &Pending,
+    what: &str,
+    progress: Option<&Progress>,
+) -> Result<(), Status> {
+    let waited = ready::wait(&node.daemons, node.patience.join, node.patience.pause, progress).await;
+    waited.map_err(|late| not_ready(what, &late))?;
+    if let Some(progress) = progress {
+        progress.step("asking for this node's votes").await;
+    }
+    let confirmed = confirm(node, pending).await;
+    confirmed.map_err(|status| prefixed(&format!("{what}: not confirmed"), &status))?;
+    Pending::remove(&node.root)
+}
+
+/// Asks until the member agrees or time is up: its own view of the ring may be some moments behind.
+async fn confirm(node: &ThisNode, pending: &Pending) -> Result<(), Status> {
+    let end = Instant::now() + node.patience.confirm;
+    loop {
+        let refused = match confirm_once(node, pending).await {
+            Ok(()) => return Ok(()),
+            Err(status) => status,
+        };
+        let passing = match refused.code() {
+            Code::Unavailable | Code::Aborted | Code::Unknown | Code::DeadlineExceeded | Code::Cancelled => {
+                true
+            }
+            Code::FailedPrecondition => status::reason(&refused)
+                .is_some_and(|r| matches!(r.reason.as_str(), "NOT_QUORATE" | "NODE_NOT_IN_RING")),
+            _ => false,
+        };
+        if !passing || Instant::now() >= end {
+            return Err(refused);
+        }
+        sleep(node.patience.pause).await;
+    }
+}
+
+async fn confirm_once(node: &ThisNode, pending: &Pending) -> Result<(), Status> {
+    let message = ConfirmNodeRequest { node_name: node.name.to_string(), votes: pending.votes };
+    let mut client = member_client(node, pending).await?;
+    client.confirm_node(deadline(message, node.patience.member)).await.map(drop)
+}
+
+/// The member, shown this node's new certificate.
+///
+/// # Errors
+/// UNAVAILABLE and others if it cannot be reached.
+pub(super) async fn member_client(
+    node: &ThisNode,
+    pending: &Pending,
+) -> Result<ClusterServiceClient<quorate_daemon::client::DaemonChannel>, Status> {
+    let internal = |why: String| Status::internal(why);
+    let ca = pending
+        .ca
+        .parse()
+        .map_err(|error: crate::fingerprint::FingerprintError| internal(error.to_string()))?;
+    let config: Arc<_> = tls::client_config(ca, Some(&node.identity.current()))
+        .map_err(|error| internal(quorate_daemon::telemetry::chain(&error)))?;
+    let channel = member::connect(&pending.member, config, node.patience.dial).await;
+    let channel = channel.map_err(|error| Status::unavailable(quorate_daemon::telemetry::chain(&error)))?;
+    Ok(ClusterServiceClient::new(channel))
+}

@@ -1,0 +1,8 @@
+//! Whole gateways in one process, in front of pretended daemons.
+
+mod callers;
+mod create;
+mod door;
+mod join;
+mod remove;
+mod tokens;
