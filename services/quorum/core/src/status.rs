@@ -2,7 +2,7 @@
 
 use quorate_types::{NodeId, RingId};
 
-use crate::{NodeState, message::NodeFlags};
+use crate::{NodeState, Votequorum, message::NodeFlags, nodes::Record, votequorum::Phase};
 
 /// The state of quorum on this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,5 +75,44 @@ impl Flags {
             (self.qdevice, "Qdevice"),
         ];
         flags.into_iter().filter(|(is_set, _)| *is_set).map(|(_, name)| name).collect()
+    }
+}
+
+impl Votequorum {
+    /// The state as it is now, published or not.
+    pub(crate) fn compute_status(&self) -> Status {
+        let present = self.nodes.tally();
+        let ring = match self.phase {
+            Phase::NoRing => None,
+            Phase::Syncing { ring, .. } | Phase::Active(ring) => Some(ring),
+        };
+        let nodes = self.nodes.iter().map(|(node, record)| {
+            let Record { state, votes, expected_votes, flags } = *record;
+            NodeVotes { node, votes, state, expected_votes, flags }
+        });
+        Status {
+            ring,
+            quorate: self.quorate,
+            expected_votes: self.nodes.own().expected_votes,
+            highest_expected: present.highest_expected,
+            total_votes: present.votes,
+            quorum: self.quorum,
+            flags: self.flags(),
+            nodes: nodes.collect(),
+            waiting_for_all: self.waiting_for_all,
+        }
+    }
+
+    fn flags(&self) -> Flags {
+        let has_device = |record: &Record| record.flags.has(NodeFlags::QDEVICE_REGISTERED);
+        Flags {
+            two_node: self.config.is_two_node(),
+            quorate: self.quorate,
+            wait_for_all: self.config.wait_for_all,
+            last_man_standing: self.config.last_man_standing,
+            auto_tie_breaker: self.config.auto_tie_breaker.is_some(),
+            allow_downscale: self.config.allow_downscale,
+            qdevice: self.nodes.members().any(|(_, record)| has_device(record)),
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! `auto_tie_breaker`: which half of a split keeps quorum when both have the same votes.
 //!
 //! Differs: a tie breaker only keeps quorum that a node had before the split, it never brings it back;
-//! what was lost is counted in votes, not in nodes, from the last ring that was fully synchronised; an odd
-//! number of expected votes needs `wait_for_all` also when it came up at run time. corosync looks at the
-//! ring just before, so the losing half becomes quorate too if the same nodes form a ring once more, and
-//! a minority may win against a majority of votes in few nodes.
+//! what is left and what was lost is counted in votes, not in nodes, against the last ring that was fully
+//! synchronised; an odd number of expected votes needs `wait_for_all` also when it came up at run time.
+//! corosync looks at the ring just before, so the losing half becomes quorate too if the same nodes form a
+//! ring once more, and a minority may win against a majority of votes in few nodes.
 //!
 //! And if the other half of an odd number may have won, this half does not go on with the votes of a node
 //! that joined it in that moment.
@@ -59,22 +59,22 @@ impl Split<'_> {
         self.is_half() && self.before.quorate && self.cannot_lose() && self.has_node(rule)
     }
 
-    /// Half of the votes, or of an odd number the half that is one vote short.
-    const fn is_half(&self) -> bool {
+    /// Half of the votes, or of an odd number the half that is one vote short; all of them were there before.
+    fn is_half(&self) -> bool {
         self.votes > 0
             && self.votes == self.expected_votes / 2
-            && (self.expected_votes % 2 == 0 || self.wait_for_all)
+            && self.votes == self.stayed_votes()
+            && (self.expected_votes.is_multiple_of(2) || self.wait_for_all)
     }
 
     /// Whether those that were lost may have won the tie, seen from the part that has more votes: one vote
     /// more than half, some of them from nodes that were not there before. Possible with an odd number only.
     pub(crate) fn may_be_lost(&self, rule: &TieBreaker) -> bool {
-        let stayed = self.nodes.votes_of(self.before.members.intersection(self.members));
         self.before.quorate
-            && self.expected_votes % 2 == 1
+            && !self.expected_votes.is_multiple_of(2)
             && self.wait_for_all
             && self.lost_votes() == self.expected_votes / 2
-            && stayed < majority(self.expected_votes)
+            && self.stayed_votes() < majority(self.expected_votes)
             && !self.has_node(rule)
     }
 
@@ -83,21 +83,24 @@ impl Split<'_> {
         self.lost_votes() < self.quorum.min(majority(self.expected_votes))
     }
 
+    fn stayed_votes(&self) -> u32 {
+        self.nodes.votes_of(self.before.members.intersection(self.members))
+    }
+
     fn lost_votes(&self) -> u32 {
         self.nodes.votes_of(self.before.members.difference(self.members))
     }
 
+    /// Whether the node that decides is here. A node that just joined does not decide: the other half knows
+    /// nothing of it.
     fn has_node(&self, rule: &TieBreaker) -> bool {
-        let is_here = |node: NodeId| self.members.contains(&node);
-        match rule {
-            TieBreaker::Lowest => self.extremes.is_some_and(|extremes| is_here(extremes.lowest)),
-            TieBreaker::Highest => self.extremes.is_some_and(|extremes| is_here(extremes.highest)),
-            // The first of the list that is here, or that was: then it may be in the other half.
-            TieBreaker::List(list) => list
-                .iter()
-                .find(|node| is_here(**node) || self.before.members.contains(node))
-                .is_some_and(|node| is_here(*node)),
-        }
+        let was_here = |node: &NodeId| self.before.members.contains(node);
+        let decides = match rule {
+            TieBreaker::Lowest => self.extremes.map(|extremes| extremes.lowest).filter(was_here),
+            TieBreaker::Highest => self.extremes.map(|extremes| extremes.highest).filter(was_here),
+            TieBreaker::List(list) => list.iter().copied().find(was_here),
+        };
+        decides.is_some_and(|node| self.members.contains(&node))
     }
 }
 

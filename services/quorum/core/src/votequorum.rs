@@ -9,7 +9,7 @@ use quorate_types::{NodeId, RingId};
 use tracing::info;
 
 use crate::{
-    Flags, Input, NodeState, NodeVotes, Output, QuorumConfig, Stats, Status,
+    Input, NodeState, Output, QuorumConfig, Stats, Status,
     expected::{self, ExpectedRefusal},
     last_man_standing::{self, LastManStanding, NewRing},
     message::{NodeFlags, Parameter},
@@ -44,7 +44,7 @@ pub struct Votequorum {
     pub(crate) members: BTreeSet<NodeId>,
     /// The last synchronised ring before the present one.
     before: Before,
-    quorum: u32,
+    pub(crate) quorum: u32,
     pub(crate) quorate: bool,
     /// Not quorate until all nodes were seen at once.
     pub(crate) waiting_for_all: bool,
@@ -387,41 +387,5 @@ impl Votequorum {
         }
         self.published = Some(status.clone());
         self.emit(Output::Changed(status));
-    }
-
-    fn compute_status(&self) -> Status {
-        let present = self.nodes.tally();
-        let ring = match self.phase {
-            Phase::NoRing => None,
-            Phase::Syncing { ring, .. } | Phase::Active(ring) => Some(ring),
-        };
-        let nodes = self.nodes.iter().map(|(node, record)| {
-            let Record { state, votes, expected_votes, flags } = *record;
-            NodeVotes { node, votes, state, expected_votes, flags }
-        });
-        Status {
-            ring,
-            quorate: self.quorate,
-            expected_votes: self.nodes.own().expected_votes,
-            highest_expected: present.highest_expected,
-            total_votes: present.votes,
-            quorum: self.quorum,
-            flags: self.flags(),
-            nodes: nodes.collect(),
-            waiting_for_all: self.waiting_for_all,
-        }
-    }
-
-    fn flags(&self) -> Flags {
-        let has_device = |record: &Record| record.flags.has(NodeFlags::QDEVICE_REGISTERED);
-        Flags {
-            two_node: self.config.is_two_node(),
-            quorate: self.quorate,
-            wait_for_all: self.config.wait_for_all,
-            last_man_standing: self.config.last_man_standing,
-            auto_tie_breaker: self.config.auto_tie_breaker.is_some(),
-            allow_downscale: self.config.allow_downscale,
-            qdevice: self.nodes.members().any(|(_, record)| has_device(record)),
-        }
     }
 }
