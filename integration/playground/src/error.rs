@@ -1,0 +1,138 @@
+//! Why a playground cannot do what was asked.
+
+use std::{io, path::PathBuf, time::Duration};
+
+use crate::plan::GroupsError;
+
+/// Why a playground cannot do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is one already.
+    #[error("{} is a playground already; end it with: playground --dir {} down", dir.display(), dir.display())]
+    Exists {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// There is none.
+    #[error("{} is no playground; start one with: playground --dir {} up", dir.display(), dir.display())]
+    Missing {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The plan cannot be read.
+    #[error("{} is damaged", path.display())]
+    ReadPlan {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        source: serde_json::Error,
+    },
+    /// More or fewer nodes than are possible.
+    #[error("a playground has 1 to {max} nodes, not {nodes}")]
+    NodeCount {
+        /// What was asked for.
+        nodes: u8,
+        /// The most that are possible.
+        max: u8,
+    },
+    /// A file or directory cannot be used.
+    #[error("cannot {what} {}", path.display())]
+    File {
+        /// What was being done.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Unix sockets have short names.
+    #[error("{} is too long a path: the socket {} would have {length} bytes, at most {max} are possible", dir.display(), socket.display())]
+    PathTooLong {
+        /// The directory that was asked for.
+        dir: PathBuf,
+        /// The longest socket in it.
+        socket: PathBuf,
+        /// Its length.
+        length: usize,
+        /// The most that is possible.
+        max: usize,
+    },
+    /// No range of loopback addresses is free.
+    #[error("no free addresses: {0} is in use, and so are the others that were tried; see --subnet")]
+    AddressesInUse(std::net::IpAddr),
+    /// A subnet that is none.
+    #[error("'{0}' is no loopback subnet: three numbers, the first 127, such as 127.0.0")]
+    Subnet(String),
+    /// No node has this name.
+    #[error("there is no node '{name}'; there are {}", known.join(", "))]
+    NoSuchNode {
+        /// What was asked for.
+        name: String,
+        /// The nodes.
+        known: Vec<String>,
+    },
+    /// No daemon has this name.
+    #[error("there is no daemon '{name}'; there are {}", known.join(", "))]
+    NoSuchDaemon {
+        /// What was asked for.
+        name: String,
+        /// The daemons.
+        known: Vec<String>,
+    },
+    /// A daemon that should be killed does not run.
+    #[error("{daemon} of {node} does not run")]
+    NotRunning {
+        /// The node.
+        node: String,
+        /// The daemon.
+        daemon: String,
+    },
+    /// A program that is needed is not there.
+    #[error("cannot run '{program}': {hint}")]
+    Program {
+        /// The program.
+        program: String,
+        /// Where it comes from.
+        hint: &'static str,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A program failed.
+    #[error("'{command}' failed: {output}")]
+    Command {
+        /// The command line.
+        command: String,
+        /// What it said.
+        output: String,
+    },
+    /// Only root may do this.
+    #[error("{0} needs root")]
+    NeedsRoot(&'static str),
+    /// The groups of a partition are not what they should be.
+    #[error(transparent)]
+    Groups(#[from] GroupsError),
+    /// A process cannot be signalled.
+    #[error("cannot signal process {pid}")]
+    Signal {
+        /// Which.
+        pid: i32,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// What was waited for did not happen.
+    #[error("gave up after {} s waiting for {what}", within.as_secs())]
+    Timeout {
+        /// What.
+        what: String,
+        /// How long.
+        within: Duration,
+    },
+}
+
+impl Error {
+    /// For `map_err` on file operations.
+    pub(crate) fn file(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { what, path, source }
+    }
+}
