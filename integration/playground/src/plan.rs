@@ -272,7 +272,7 @@ mod tests {
     fn a_directory_that_is_too_long_for_sockets_is_refused_with_numbers() {
         let dir = format!("/tmp/{}", "d".repeat(80));
         let error = Plan::new(Path::new(&dir), &setup(1)).unwrap_err().to_string();
-        assert!(error.contains("membershipd.sock would have 117 bytes, at most 107"), "{error}");
+        assert!(error.contains("membershipd.sock would have 118 bytes, at most 107"), "{error}");
     }
 
     #[test]

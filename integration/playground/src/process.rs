@@ -85,28 +85,29 @@ pub(crate) async fn wait_until<F: Future<Output = bool>>(
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Command, Stdio};
+    use std::process::Stdio;
 
     use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
 
     #[tokio::test]
     async fn a_process_is_found_by_its_file_and_gone_when_it_was_killed() {
         let dir = tempfile::tempdir().unwrap();
-        let mut child = Command::new("tail")
-            .args(["-f", "/dev/null"])
-            .arg(dir.path())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut command = tokio::process::Command::new("tail");
+        command.args(["-f", "/dev/null"]).arg(dir.path()).kill_on_drop(true);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let file = dir.path().join("x.pid");
-        fs::write(&file, format!("{}\n", child.id())).unwrap();
-        let process = Process::of(dir.path(), &file).unwrap();
+        fs::write(&file, format!("{}\n", child.id().unwrap())).unwrap();
+        let found = || Process::of(dir.path(), &file);
+        // A new process has its command line a moment after it was started.
+        wait_until("the process", PATIENCE, || ready(found().is_some())).await.unwrap();
+        let process = found().unwrap();
 
         process.signal(Signal::SIGKILL).unwrap();
 
-        process.gone(Duration::from_secs(10)).await.unwrap();
-        assert_eq!(Process::of(dir.path(), &file), None);
-        child.wait().unwrap();
+        process.gone(PATIENCE).await.unwrap();
+        assert_eq!(found(), None);
     }
 
     #[test]
