@@ -20,7 +20,7 @@ use quorate_types::NodeId;
 
 use crate::{
     checker::{Checkers, NodeState, Violation},
-    daemon::{ConnectionId, Core, DaemonInput, DiskWrite, Effect, Link, Message},
+    daemon::{ConnectionId, Core, DaemonInput, DiskWrite, Effect, Link, Message, position},
     event::{Queue, SimTime},
     fault::{Daemon, Fault},
     history::{Event as Observed, Observation},
@@ -83,7 +83,7 @@ impl Cluster {
         });
         let machines = machines.collect();
         let mut cluster = Self {
-            checkers: Checkers::new(setup.quorum.rule(), &setup.votes),
+            checkers: Checkers::new(&setup.votes, setup.quorum.rule(), setup.store_rule()),
             connections: Connections::new(rng.fork(2), setup.ipc_delay_max),
             base: Instant::now(),
             queue: Queue::default(),
@@ -227,7 +227,7 @@ impl Cluster {
     pub fn act(&mut self, node: NodeId, action: Action) {
         let daemon = match action {
             Action::Multicast { .. } => Daemon::Membership,
-            Action::Write { .. } => Daemon::Config,
+            Action::Write { .. } | Action::Read { .. } => Daemon::Config,
         };
         self.input(node, daemon, DaemonInput::Act(action));
     }
@@ -236,6 +236,18 @@ impl Cluster {
     #[must_use]
     pub fn states(&self) -> Vec<NodeState> {
         self.machines.iter().map(|(node, machine)| machine.state(*node)).collect()
+    }
+
+    /// Lets every replica show its tree, at the end of a run.
+    pub fn show_trees(&mut self) {
+        for node in self.setup.nodes() {
+            let core = self.process(node, Daemon::Config).core();
+            if let Some(Core::Config(daemon)) = core {
+                let position = position(daemon.replica());
+                let event = Observed::Tree { position, writes: daemon.own_writes(), last: true };
+                self.observe(node, event);
+            }
+        }
     }
 
     /// The nodes whose membershipd runs.
@@ -329,6 +341,13 @@ impl Cluster {
         let rng = self.rng.fork(u64::from(node.get()));
         let machine = self.machines.get_mut(&node).expect("only nodes of the setup are started");
         let started = machine.start(now, node, daemon, &self.setup, rng);
+        let started = match started {
+            Ok(event) => event,
+            Err(what) => {
+                let what = format!("{daemon:?} of node {node}: {what}");
+                return self.report(Violation { checker: "progress", property: "a daemon starts", what });
+            }
+        };
         self.observe(node, started);
         self.run_effects(node, daemon);
         let process = self.process(node, daemon);
@@ -431,9 +450,8 @@ impl Cluster {
             return;
         }
         let Some(write) = machine.process_mut(daemon).disk.complete() else { return };
-        let skip = self.setup.mutation == Some(Mutation::SkipStore) && !matches!(write, DiskWrite::RingSeq(_));
-        let observed = if skip { None } else { machine.apply(&write) };
-        if let Some(event) = observed {
+        let skip = self.setup.mutation == Some(Mutation::SkipStore) && matches!(write, DiskWrite::Store(..));
+        if !skip && let Some(event) = machine.apply(&write) {
             self.observe(node, event);
         }
         if !self.is_reported_early(&write) {
@@ -444,6 +462,8 @@ impl Cluster {
     fn is_reported_early(&self, write: &DiskWrite) -> bool {
         match write {
             DiskWrite::RingSeq(_) => self.setup.mutation == Some(Mutation::RingSeqBeforeDurable),
+            DiskWrite::Store(..) => self.setup.mutation == Some(Mutation::StoreBeforeDurable),
+            DiskWrite::Tracking(_) => false,
         }
     }
 

@@ -93,6 +93,8 @@ impl fmt::Display for Position {
 pub enum Outcome {
     /// It is on the disks of a majority.
     Acknowledged {
+        /// Epoch that it was written in.
+        epoch: EpochKey,
         /// Version of the tree after it.
         version: u64,
     },
@@ -143,11 +145,17 @@ pub enum Event {
         ring: RingId,
         /// Its place in that ring's order; messages packed together share one.
         seq: u32,
+        /// It began before other members of the ring joined: they cannot have it.
+        spans_change: bool,
     },
     /// The probe was told who is in its group.
     GroupMembers {
         /// Which probe.
         probe: Probe,
+        /// Ring in which this was ordered.
+        ring: RingId,
+        /// Its place in that ring's order.
+        seq: u32,
         /// Nodes with a process in the group, ascending.
         members: Vec<NodeId>,
     },
@@ -177,11 +185,54 @@ pub enum Event {
     /// The replica's disk holds this position.
     Durable(Position),
     /// A client asked for a write at this node.
-    Submitted(WriteId),
+    Submitted {
+        /// The write.
+        write: WriteId,
+        /// Which attempt, from 0.
+        attempt: u32,
+        /// It makes a file that nothing else touches: [`Event::Tree`] shows for ever whether it happened.
+        lasting: bool,
+    },
     /// The client got its answer.
-    Replied(WriteId, Outcome),
-    /// The replica's tree as it is now: every test write whose effect it holds, ascending.
-    Tree(Vec<WriteId>),
+    Replied {
+        /// The write.
+        write: WriteId,
+        /// Which attempt.
+        attempt: u32,
+        /// The answer.
+        outcome: Outcome,
+    },
+    /// A client asked for a linearizable read.
+    ReadSubmitted(u64),
+    /// The client got its answer.
+    ReadReplied {
+        /// The read.
+        read: u64,
+        /// The version that is no older than any write acknowledged before; `None` if the read failed.
+        version: Option<u64>,
+    },
+    /// A reply to something that nobody waits for.
+    StrayReply(u64),
+    /// The replica's tree as it is now.
+    Tree {
+        /// Where in history.
+        position: Position,
+        /// Every lasting write whose effect it holds, ascending.
+        writes: Vec<WriteId>,
+        /// The run is at its end and the cluster is whole.
+        last: bool,
+    },
+    /// A replica saw that another one differs at the same place in history.
+    Divergence {
+        /// The other.
+        with: NodeId,
+        /// The version.
+        version: u64,
+    },
+    /// Watchers of the replica were told of these versions.
+    Watched(Vec<u64>),
+    /// Watchers of the replica must read again, from this version on.
+    WatchReset(u64),
 }
 
 fn nodes(members: &[NodeId]) -> String {
@@ -210,13 +261,15 @@ impl fmt::Display for Event {
             Self::ProbeJoined(probe) => write!(f, "{probe:?} probe joined"),
             Self::ProbeRing(probe, change) => write!(f, "{probe:?} probe sees {change}"),
             Self::Sent { probe, message, size } => write!(f, "{probe:?} sends #{message} ({size} bytes)"),
-            Self::Delivered { probe, message: Some(message), origin, ring, seq } => {
+            Self::Delivered { probe, message: Some(message), origin, ring, seq, .. } => {
                 write!(f, "{probe:?} delivers #{message} from {origin}, {ring}:{seq}")
             }
-            Self::Delivered { probe, message: None, origin, ring, seq } => {
+            Self::Delivered { probe, message: None, origin, ring, seq, .. } => {
                 write!(f, "{probe:?} delivers GARBAGE from {origin}, {ring}:{seq}")
             }
-            Self::GroupMembers { probe, members } => write!(f, "{probe:?} group is {{{}}}", nodes(members)),
+            Self::GroupMembers { probe, ring, seq, members } => {
+                write!(f, "{probe:?} group is {{{}}}, {ring}:{seq}", nodes(members))
+            }
             Self::QuorumStarted => f.write_str("quorumd starts"),
             Self::QuorumStopped => f.write_str("quorumd stops"),
             Self::Quorum { quorate, ring, members, expected_votes } => {
@@ -231,9 +284,17 @@ impl fmt::Display for Event {
             }
             Self::Applied(position) => write!(f, "store applied {position}"),
             Self::Durable(position) => write!(f, "store durable {position}"),
-            Self::Submitted(write) => write!(f, "write {write} submitted"),
-            Self::Replied(write, outcome) => write!(f, "write {write} ended: {outcome:?}"),
-            Self::Tree(writes) => write!(f, "tree holds {} test writes", writes.len()),
+            Self::Submitted { write, attempt, .. } => write!(f, "write {write}.{attempt} submitted"),
+            Self::Replied { write, attempt, outcome } => write!(f, "write {write}.{attempt} ended: {outcome:?}"),
+            Self::ReadSubmitted(read) => write!(f, "read {read} submitted"),
+            Self::ReadReplied { read, version } => write!(f, "read {read} ended: {version:?}"),
+            Self::StrayReply(handle) => write!(f, "reply to unknown request {handle}"),
+            Self::Tree { position, writes, .. } => {
+                write!(f, "tree at {position} holds {} test writes", writes.len())
+            }
+            Self::Divergence { with, version } => write!(f, "DIVERGENCE with {with} at version {version}"),
+            Self::Watched(versions) => write!(f, "watchers told of versions {versions:?}"),
+            Self::WatchReset(version) => write!(f, "watchers reset to version {version}"),
         }
     }
 }

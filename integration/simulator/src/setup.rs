@@ -6,7 +6,7 @@ use membership_core::srp::{Params, TotemSettings};
 use quorate_types::NodeId;
 
 use crate::{
-    checker::QuorumRule,
+    checker::{QuorumRule, StoreRule},
     disk::DiskSpeed,
     fault::{Plan, Profile},
     mutation::Mutation,
@@ -123,6 +123,18 @@ impl Setup {
             mutation: None,
             votes,
         }
+    }
+
+    /// What the options promise about writes.
+    #[must_use]
+    pub fn store_rule(&self) -> StoreRule {
+        let all: u32 = self.votes.values().sum();
+        let votes_needed = match self.quorum {
+            QuorumOptions { two_node: true, .. } | QuorumOptions { last_man_standing: true, .. } => 1,
+            QuorumOptions { auto_tie_breaker: true, .. } => all.div_ceil(2),
+            _ => all / 2 + 1,
+        };
+        StoreRule { votes_needed, single_history: !self.quorum.two_node }
     }
 
     /// The nodes, ascending.

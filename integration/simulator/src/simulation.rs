@@ -13,7 +13,7 @@ use crate::{
     mutation::Mutation,
     setup::Setup,
     trace::Lines,
-    workload::Action,
+    workload::{Action, Change},
 };
 
 /// What to run.
@@ -62,8 +62,8 @@ pub struct Report {
 /// restarts, connections and disks.
 const BOUND_TIMEOUTS: u32 = 10;
 const BOUND_BASE: Duration = Duration::from_secs(30);
-/// Messages of the last check are numbered from here.
-const FINAL_MESSAGES: u64 = 1 << 32;
+/// Messages, writes and reads of the last check are numbered from here.
+const FINAL: u64 = 1 << 32;
 /// How long the cluster is watched after the last check.
 const QUIET: Duration = Duration::from_secs(5);
 
@@ -96,7 +96,7 @@ pub fn heal(cluster: &mut Cluster) -> Option<Duration> {
     let live = cluster.setup().nodes().into_iter().collect();
     let params = &cluster.setup().params;
     let bound = BOUND_BASE + (params.token + params.consensus) * BOUND_TIMEOUTS;
-    let checker = LivenessChecker::new(Expectation { live, quorate: false, bound });
+    let checker = LivenessChecker::new(Expectation { live, quorate: true, bound });
     let begin = cluster.now();
     let well = |cluster: &Cluster| cluster.live() == checker.live() && checker.lacks(&cluster.states()).is_none();
     let healed = cluster.run_until(bound, well);
@@ -108,6 +108,7 @@ pub fn heal(cluster: &mut Cluster) -> Option<Duration> {
         if let Err(violation) = checker.judge(&cluster.states()) {
             cluster.report(violation);
         }
+        cluster.show_trees();
         cluster.finish();
     }
     healed_after
@@ -115,12 +116,15 @@ pub fn heal(cluster: &mut Cluster) -> Option<Duration> {
 
 fn work_once_more(cluster: &mut Cluster) {
     let nodes: Vec<NodeId> = cluster.setup().nodes();
-    let mut message = FINAL_MESSAGES;
+    let (mut message, mut number) = (FINAL, FINAL);
     for node in nodes {
         for probe in Probe::ALL {
             message += 1;
             cluster.act(node, Action::Multicast { probe, message, size: 100 });
         }
+        number += 1;
+        cluster.act(node, Action::Write { write: number, attempt: 0, change: Change::Own { size: 10 } });
+        cluster.act(node, Action::Read { read: number });
     }
     cluster.run_for(QUIET);
 }

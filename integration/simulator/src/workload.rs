@@ -27,10 +27,17 @@ pub enum Action {
     },
     /// A write to the store.
     Write {
-        /// The write's number.
+        /// The write's number, and its identity across attempts.
         write: WriteId,
+        /// Which attempt this is, from 0.
+        attempt: u32,
         /// What is written.
         change: Change,
+    },
+    /// A linearizable read of the store.
+    Read {
+        /// The read's number.
+        read: u64,
     },
 }
 
@@ -69,7 +76,8 @@ impl fmt::Display for Action {
             Self::Multicast { probe, message, size } => {
                 write!(f, "{probe:?} probe is to send #{message}, {size} bytes")
             }
-            Self::Write { write, change } => write!(f, "write {write}: {change:?}"),
+            Self::Write { write, attempt, change } => write!(f, "write {write}.{attempt}: {change:?}"),
+            Self::Read { read } => write!(f, "read {read}"),
         }
     }
 }
@@ -129,8 +137,12 @@ impl Workload {
             }
             let together = if rng.chance(MILLION / 5) { rng.between(2, 8) } else { 1 };
             for _ in 0..together {
-                let change = change(rng);
-                actions.push((at, *rng.pick(nodes), Action::Write { write: 0, change }));
+                let action = if rng.chance(MILLION / 5) {
+                    Action::Read { read: 0 }
+                } else {
+                    Action::Write { write: 0, attempt: 0, change: change(rng) }
+                };
+                actions.push((at, *rng.pick(nodes), action));
             }
         }
         actions.sort_by_key(|(at, ..)| *at);
@@ -171,7 +183,7 @@ fn change(rng: &mut Rng) -> Change {
 }
 
 fn number(actions: &mut [(SimTime, NodeId, Action)]) {
-    let (mut messages, mut writes) = (0, 0);
+    let (mut messages, mut writes, mut reads) = (0, 0, 0);
     for (_, _, action) in actions {
         match action {
             Action::Multicast { message, .. } => {
@@ -181,6 +193,10 @@ fn number(actions: &mut [(SimTime, NodeId, Action)]) {
             Action::Write { write, .. } => {
                 writes += 1;
                 *write = writes;
+            }
+            Action::Read { read } => {
+                reads += 1;
+                *read = reads;
             }
         }
     }
@@ -205,7 +221,7 @@ mod tests {
             assert!(one.actions.is_sorted_by_key(|(at, ..)| *at));
             let messages = one.actions.iter().filter_map(|(_, _, action)| match action {
                 Action::Multicast { message, .. } => Some(*message),
-                Action::Write { .. } => None,
+                _ => None,
             });
             assert!(messages.enumerate().all(|(index, message)| message == index as u64 + 1));
         }

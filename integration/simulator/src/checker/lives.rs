@@ -17,6 +17,8 @@ pub(super) struct Delivery {
     pub(super) message: MessageId,
     /// Its sender.
     pub(super) origin: NodeId,
+    /// It began before some members of the ring joined.
+    pub(super) spans_change: bool,
 }
 
 /// How a segment ended.
@@ -97,11 +99,11 @@ impl Lives {
     ///
     /// A message may begin in one ring and end in the next; who was not in the first one with the sender
     /// cannot assemble it (Totem specification 6.4: "this is normal, not an error"). That is at most
-    /// one message per sender and ring, the first one, and only for those who met the sender after the last
-    /// ring in which it got any message through.
+    /// one message per sender and ring, the first one, those who deliver it are told, and it concerns only
+    /// those who met the sender after the last ring in which it got any message through.
     pub(super) fn may_lack(&self, segment: &Segment, delivery: &Delivery) -> bool {
         let (node, origin) = (segment.node, delivery.origin);
-        if self.first.get(&(segment.ring, origin)) != Some(&delivery.message) {
+        if !delivery.spans_change || self.first.get(&(segment.ring, origin)) != Some(&delivery.message) {
             return false;
         }
         let mut ring = segment.ring;
@@ -129,10 +131,11 @@ impl Lives {
             Event::ProbeJoined(probe) => {
                 self.joined.insert((*probe, node));
             }
-            Event::Delivered { probe, message: Some(message), origin, seq, ring } => {
+            Event::Delivered { probe, message: Some(message), origin, seq, ring, spans_change } => {
                 let first = self.first.entry((*ring, *origin)).or_insert(*message);
                 *first = (*first).min(*message);
-                let delivery = Delivery { seq: *seq, message: *message, origin: *origin };
+                let delivery =
+                    Delivery { seq: *seq, message: *message, origin: *origin, spans_change: *spans_change };
                 if let Some(segment) = self.current(*probe, node) {
                     let in_transitional = segment.moving_on.is_some();
                     let list = if in_transitional { &mut segment.transitional } else { &mut segment.regular };

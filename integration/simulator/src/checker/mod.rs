@@ -10,11 +10,13 @@
 //! | `virtual_synchrony.rs` | P4, P6.3: those who move together delivered the same; no holes |
 //! | `self_delivery.rs` | P3: what one sends one receives |
 //! | `safe.rs` | P7: safe delivery |
+//! | `groups.rs` | process groups: the same members at the same place |
 //! | `quorum.rs` | P10: no two disjoint quorate rings |
 //! | `store.rs` | P11: one history of the store, no acknowledged write lost |
 //! | `liveness.rs` | P9, P2.3: after healing, one ring, quorate, in sync |
 
 mod liveness;
+mod groups;
 mod lives;
 mod membership;
 mod order;
@@ -28,13 +30,14 @@ use std::{collections::BTreeMap, fmt};
 
 use quorate_types::NodeId;
 
+pub use groups::GroupChecker;
 pub use liveness::{Expectation, LivenessChecker, NodeState};
 pub use membership::MembershipChecker;
 pub use order::OrderChecker;
 pub use quorum::{QuorumChecker, QuorumRule};
 pub use safe::SafeChecker;
 pub use self_delivery::SelfDeliveryChecker;
-pub use store::StoreChecker;
+pub use store::{StoreChecker, StoreRule};
 pub use virtual_synchrony::VirtualSynchronyChecker;
 
 use crate::history::Observation;
@@ -81,9 +84,9 @@ pub struct Checkers {
 }
 
 impl Checkers {
-    /// All of them, for nodes with these votes; quorum is judged by `rule`.
+    /// All of them, for nodes with these votes, by what the options of the cluster promise.
     #[must_use]
-    pub fn new(rule: QuorumRule, votes: &BTreeMap<NodeId, u32>) -> Self {
+    pub fn new(votes: &BTreeMap<NodeId, u32>, quorum: QuorumRule, store: StoreRule) -> Self {
         Self {
             all: vec![
                 Box::new(MembershipChecker::default()),
@@ -91,8 +94,9 @@ impl Checkers {
                 Box::new(VirtualSynchronyChecker::default()),
                 Box::new(SelfDeliveryChecker::default()),
                 Box::new(SafeChecker::default()),
-                Box::new(QuorumChecker::new(rule, votes.clone())),
-                Box::new(StoreChecker::new(votes.clone())),
+                Box::new(GroupChecker::default()),
+                Box::new(QuorumChecker::new(quorum, votes.clone())),
+                Box::new(StoreChecker::new(votes.clone(), store)),
             ],
         }
     }

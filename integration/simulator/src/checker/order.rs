@@ -67,7 +67,7 @@ impl Checker for OrderChecker {
                 let after = self.cursor(node, *probe).last.map(|(place, _)| place);
                 self.sent.insert(*message, SentMessage { probe: *probe, origin: node, after });
             }
-            Event::Delivered { probe, message, origin, ring, seq } => {
+            Event::Delivered { probe, message, origin, ring, seq, .. } => {
                 return self.deliver(observation, *probe, *message, *origin, (*ring, *seq));
             }
             _ => {}
@@ -139,7 +139,7 @@ mod tests {
 
     fn delivered(id: u32, message: MessageId, origin: u32, seq: u32) -> (u32, Event) {
         let (message, origin) = (Some(message), node(origin));
-        (id, Event::Delivered { probe: Probe::Agreed, message, origin, ring: ring(1, 5), seq })
+        (id, Event::Delivered { probe: Probe::Agreed, message, origin, ring: ring(1, 5), seq, spans_change: false })
     }
 
     fn start() -> Vec<(u32, Event)> {

@@ -107,7 +107,7 @@ mod tests {
     fn delivered(id: u32, message: MessageId) -> (u32, Event) {
         let (ring, seq) = (ring(1, 5), u32::try_from(message).unwrap());
         let (message, origin) = (Some(message), node(1));
-        (id, Event::Delivered { probe: Probe::Safe, message, origin, ring, seq })
+        (id, Event::Delivered { probe: Probe::Safe, message, origin, ring, seq, spans_change: false })
     }
 
     fn verdict(installed: &[u32], tail: &[(u32, Event)]) -> Result<(), &'static str> {

@@ -120,7 +120,15 @@ mod tests {
     fn delivered(id: u32, message: MessageId, origin: u32) -> (u32, Event) {
         let (ring, seq) = (ring(1, 5), u32::try_from(message).unwrap());
         let (message, origin) = (Some(message), node(origin));
-        (id, Event::Delivered { probe: Probe::Agreed, message, origin, ring, seq })
+        (id, Event::Delivered { probe: Probe::Agreed, message, origin, ring, seq, spans_change: false })
+    }
+
+    /// The same, for a message that began before others joined.
+    fn began_before(mut delivery: (u32, Event)) -> (u32, Event) {
+        if let Event::Delivered { spans_change, .. } = &mut delivery.1 {
+            *spans_change = true;
+        }
+        delivery
     }
 
     fn all(ids: &[u32], event: &Event) -> Vec<(u32, Event)> {
@@ -191,9 +199,12 @@ mod tests {
 
     #[test]
     fn the_first_message_of_a_sender_met_halfway_may_be_lacking_and_no_other() {
-        let first = vec![delivered(1, 1, 1), delivered(1, 2, 1), delivered(2, 2, 1)];
-        assert_eq!(verdict(&strangers(first, vec![])), Ok(()));
-        let second = vec![delivered(1, 1, 1), delivered(1, 2, 1), delivered(2, 1, 1)];
+        let first = vec![began_before(delivered(1, 1, 1)), delivered(1, 2, 1), delivered(2, 2, 1)];
+        assert_eq!(verdict(&strangers(first.clone(), vec![])), Ok(()));
+        assert!(verdict(&history(first, vec![])).is_err());
+        let unmarked = vec![delivered(1, 1, 1), delivered(1, 2, 1), delivered(2, 2, 1)];
+        assert!(verdict(&strangers(unmarked, vec![])).is_err());
+        let second = vec![delivered(1, 1, 1), began_before(delivered(1, 2, 1)), delivered(2, 1, 1)];
         assert!(verdict(&strangers(second, vec![])).is_err());
     }
 }

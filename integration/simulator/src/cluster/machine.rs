@@ -1,14 +1,16 @@
 //! One node: three processes and what their disks hold.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
+use bytes::Bytes;
+use config_store_core::{Batch, Image, LoadError, Loader, Space, State};
 use membership_core::stack::StackConfig;
 use quorate_types::NodeId;
 
 use super::is_installed;
 use crate::{
     checker::NodeState,
-    daemon::{Core, DiskWrite, MembershipDaemon},
+    daemon::{ConfigDaemon, Core, DiskWrite, MembershipDaemon, QuorumDaemon, position},
     disk::{Disk, DiskSpeed},
     fault::Daemon,
     history::Event,
@@ -23,13 +25,15 @@ use crate::{
 pub(super) struct Machine {
     processes: [Process; 3],
     ring_seq: u64,
+    tracking: Option<u32>,
+    store: BTreeMap<(Space, Bytes), Bytes>,
 }
 
 impl Machine {
     /// A node that was just installed: empty disks, nothing runs.
     pub(super) fn new(mut rng: Rng, speed: DiskSpeed) -> Self {
         let processes = Daemon::ALL.map(|daemon| Process::new(Disk::new(rng.fork(daemon as u64), speed)));
-        Self { processes, ring_seq: 0 }
+        Self { processes, ring_seq: 0, tracking: None, store: BTreeMap::new() }
     }
 
     pub(super) fn process(&self, daemon: Daemon) -> &Process {
@@ -40,7 +44,7 @@ impl Machine {
         &mut self.processes[daemon as usize]
     }
 
-    /// Starts a daemon with what its disk holds.
+    /// Starts a daemon with what its disk holds; says why if it cannot.
     pub(super) fn start(
         &mut self,
         now: Instant,
@@ -48,8 +52,9 @@ impl Machine {
         daemon: Daemon,
         setup: &Setup,
         mut rng: Rng,
-    ) -> Event {
+    ) -> Result<Event, LoadError> {
         let mutation = setup.mutation;
+        let life = self.process_mut(daemon).next_life();
         let (core, event) = match daemon {
             Daemon::Membership => {
                 let reuse = mutation == Some(Mutation::ReuseRingSeq);
@@ -65,12 +70,37 @@ impl Machine {
                 let started = Event::MembershipStarted { ring_seq: self.ring_seq };
                 (Core::Membership(Box::new(daemon)), started)
             }
-            Daemon::Quorum | Daemon::Config => return Event::QuorumStopped,
+            Daemon::Quorum => {
+                let daemon = QuorumDaemon::start(node, &setup.votes, setup.quorum, self.tracking, mutation);
+                (Core::Quorum(Box::new(daemon)), Event::QuorumStarted)
+            }
+            Daemon::Config => {
+                let incarnation = u64::from(life);
+                let daemon = ConfigDaemon::start(node, incarnation, self.load()?, mutation, rng);
+                let started = Event::StoreStarted(position(daemon.replica()));
+                (Core::Config(Box::new(daemon)), started)
+            }
         };
-        let process = self.process_mut(daemon);
-        process.next_life();
-        process.start(core);
-        event
+        self.process_mut(daemon).start(core);
+        Ok(event)
+    }
+
+    fn load(&self) -> Result<Image, LoadError> {
+        let mut loader = Loader::new();
+        for ((space, key), value) in &self.store {
+            loader.add(*space, key, value.clone())?;
+        }
+        loader.finish()
+    }
+
+    fn store(&mut self, batch: &Batch) {
+        for write in &batch.writes {
+            let key = (write.space, write.key.clone());
+            match &write.value {
+                Some(value) => drop(self.store.insert(key, value.clone())),
+                None => drop(self.store.remove(&key)),
+            }
+        }
     }
 
     /// A daemon is gone; a random part of what it had not synced survives.
@@ -94,6 +124,14 @@ impl Machine {
                 self.ring_seq = *seq;
                 Some(Event::RingSeqDurable(*seq))
             }
+            DiskWrite::Tracking(votes) => {
+                self.tracking = Some(*votes);
+                None
+            }
+            DiskWrite::Store(batch, position) => {
+                self.store(batch);
+                Some(Event::Durable(*position))
+            }
         }
     }
 
@@ -113,6 +151,13 @@ impl Machine {
             state.ring = is_installed(status.ring.state).then_some(status.ring.ring);
             state.members = status.ring.members;
             state.in_sync = status.synchronised;
+        }
+        if let Some(Core::Quorum(daemon)) = self.process(Daemon::Quorum).core() {
+            state.quorate = daemon.status().is_some_and(|status| status.quorate && status.ring == state.ring);
+        }
+        if let Some(Core::Config(daemon)) = self.process(Daemon::Config).core() {
+            state.writable = daemon.replica().state() == State::Synced;
+            state.position = Some(position(daemon.replica()));
         }
         state
     }

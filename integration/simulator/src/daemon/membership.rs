@@ -49,6 +49,11 @@ pub struct MembershipDaemon {
     rng: Rng,
     /// A delivery that [`Mutation::SwapDeliveries`] holds back.
     swapped: Option<(Probe, GroupEvent)>,
+    /// Messages of configd that wait while the send queue is nearly full.
+    pending: VecDeque<(ConnectionId, Bytes)>,
+    flow_open: bool,
+    /// What the present input has delivered to configd.
+    batch: Vec<GroupEvent>,
     effects: VecDeque<Effect>,
 }
 
@@ -92,6 +97,9 @@ impl MembershipDaemon {
             mutation,
             rng,
             swapped: None,
+            pending: VecDeque::new(),
+            flow_open: true,
+            batch: Vec::new(),
             effects: VecDeque::new(),
         };
         daemon.input(now, Input::Start { stored_ring_seq: ring_seq });
@@ -118,8 +126,13 @@ impl MembershipDaemon {
             DaemonInput::Act(Action::Multicast { probe, message, size }) => {
                 self.probe(now, probe, message, size);
             }
-            DaemonInput::Act(Action::Write { .. }) | DaemonInput::Connected(..) => {}
             DaemonInput::Leave => self.input(now, Input::Leave),
+            _ => {}
+        }
+        self.send_pending(now);
+        if !self.batch.is_empty() {
+            let batch = std::mem::take(&mut self.batch);
+            self.tell(Client::Config, Message::Group(batch));
         }
     }
 
@@ -167,20 +180,28 @@ impl MembershipDaemon {
             Message::GroupJoin(group) => {
                 self.connections.insert(connection, Client::Config);
                 let (client, pid) = (connection, 1000 + connection as u32);
-                self.input(now, Input::GroupJoin { client, pid, group, delivery: Guarantee::Safe });
+                self.input(now, Input::GroupJoin { client, pid, group, delivery: Guarantee::Agreed });
             }
-            Message::GroupMulticast(payload) => {
-                self.input(now, Input::GroupMulticast { client: connection, payload });
-            }
+            Message::GroupMulticast(payload) => self.pending.push_back((connection, payload)),
             Message::Gone => match self.connections.remove(&connection) {
                 Some(Client::Quorum) => self.input(now, Input::ServiceDetach { service: VOTEQUORUM }),
                 Some(Client::Config) => {
+                    self.pending.retain(|(owner, _)| *owner != connection);
                     let reason = LeaveReason::ProcessDown;
                     self.input(now, Input::GroupLeave { client: connection, reason });
                 }
                 None => {}
             },
             other => self.effects.push_back(Effect::Note(format!("unexpected {other:?}"))),
+        }
+    }
+
+    /// Hands over what configd sends, as long as the send queue has room.
+    fn send_pending(&mut self, now: Instant) {
+        while self.flow_open
+            && let Some((client, payload)) = self.pending.pop_front()
+        {
+            self.input(now, Input::GroupMulticast { client, payload });
         }
     }
 
@@ -203,12 +224,13 @@ impl MembershipDaemon {
             Output::Configuration(change) => self.configuration(change),
             Output::SyncCompleted { ring, .. } => self.observe(Event::SyncCompleted(ring)),
             Output::Group { client, event } => self.group_event(client, event),
-            Output::Flow { open } => self.tell(Client::Config, Message::Flow(open)),
+            Output::Flow { open } => self.flow_open = open,
             Output::GroupRefused { client, reason } if PROBE_CLIENTS.contains(&client) => {
                 self.note(format!("refused: {reason}"));
             }
+            // The real daemon ends the stream of such a client; its replica starts afresh.
             Output::GroupRefused { client, reason } => {
-                self.effects.push_back(Effect::Tell(client, Message::GroupRefused(reason)));
+                self.effects.push_back(Effect::Exit(format!("configd's {client} refused: {reason}")));
             }
             Output::Service { event, .. } => self.tell(Client::Quorum, Message::Service(event)),
             Output::Killed { by, reason } => {
@@ -240,16 +262,12 @@ impl MembershipDaemon {
             }
             ConfigurationChange::Regular { ring, members, .. } => Change::Regular { ring, members },
         };
-        if self.mutation == Some(Mutation::SafeIsAgreed) {
-            self.observe(Event::ProbeRing(Probe::Safe, change.clone()));
-        }
         self.observe(Event::Ring(change));
     }
 
     fn group_event(&mut self, client: ClientId, event: GroupEvent) {
         let Some(probe) = Probe::ALL.into_iter().find(|probe| probe_client(*probe) == client) else {
-            self.effects.push_back(Effect::Tell(client, Message::Group(event)));
-            return;
+            return self.batch.push(event);
         };
         let strikes = matches!(event, GroupEvent::Message { .. }) && self.rng.chance(STRIKE);
         match (self.mutation, event) {
@@ -284,14 +302,16 @@ impl MembershipDaemon {
     fn probe_event(&mut self, probe: Probe, event: GroupEvent) {
         let event = match event {
             GroupEvent::Joined { .. } => Event::ProbeJoined(probe),
-            GroupEvent::Members { members, .. } => {
+            GroupEvent::Members { ring, seq, members, .. } => {
                 let members: Vec<NodeId> = members.into_iter().map(|member| member.node).collect();
-                Event::GroupMembers { probe, members }
+                Event::GroupMembers { probe, ring, seq, members }
             }
-            GroupEvent::Message { ring, seq, origin, payload, .. } => {
+            GroupEvent::Message { ring, seq, origin, payload, spans_change, .. } => {
                 let message = read_probe_payload(&payload);
-                Event::Delivered { probe, message, origin, ring, seq }
+                Event::Delivered { probe, message, origin, ring, seq, spans_change }
             }
+            // The agreed probe is judged by what watchers see.
+            GroupEvent::Configuration { .. } if probe == Probe::Agreed => return,
             GroupEvent::Configuration { ring, kind: ConfigurationKind::Transitional, members } => {
                 Event::ProbeRing(probe, Change::Transitional { next: ring, members })
             }

@@ -4,20 +4,30 @@
 //! A daemon takes one input, hands it to its core, drains the core's outputs and turns each into an
 //! [`Effect`], in order. It knows nothing of the queue, the network or other nodes.
 
+mod config;
 mod membership;
+mod quorum;
 
 use std::{collections::VecDeque, time::Instant};
 
 use bytes::Bytes;
+pub use config::{ConfigDaemon, position};
+use config_store_core::{Batch, QuorumView};
 pub use membership::MembershipDaemon;
 use membership_core::{
     cpg::GroupName,
     srp::Destination,
-    stack::{GroupEvent, RefuseReason, ServiceEvent},
+    stack::{GroupEvent, ServiceEvent},
 };
 use quorate_types::RingId;
+pub use quorum::QuorumDaemon;
+use quorum_core::QuorumConfig;
 
-use crate::{fault::Daemon, history::Event, workload::Action};
+use crate::{
+    fault::Daemon,
+    history::{Event, Position},
+    workload::Action,
+};
 
 /// Number of a connection between two daemons of a node; never used twice in a run.
 pub type ConnectionId = u64;
@@ -71,6 +81,10 @@ pub enum DaemonInput {
     Message(ConnectionId, Message),
     /// A user does something.
     Act(Action),
+    /// quorumd: the configuration was read again.
+    Configure(Box<QuorumConfig>),
+    /// quorumd: the operator overrides the expected votes.
+    SetExpected(u32),
     /// Stop in good order.
     Leave,
 }
@@ -80,6 +94,10 @@ pub enum DaemonInput {
 pub enum Core {
     /// membershipd.
     Membership(Box<MembershipDaemon>),
+    /// quorumd.
+    Quorum(Box<QuorumDaemon>),
+    /// configd.
+    Config(Box<ConfigDaemon>),
 }
 
 impl Core {
@@ -87,6 +105,8 @@ impl Core {
     pub fn handle(&mut self, now: Instant, input: DaemonInput) {
         match self {
             Self::Membership(daemon) => daemon.handle(now, input),
+            Self::Quorum(daemon) => daemon.handle(now, input),
+            Self::Config(daemon) => daemon.handle(now, input),
         }
     }
 
@@ -94,6 +114,8 @@ impl Core {
     pub fn effects(&mut self) -> VecDeque<Effect> {
         match self {
             Self::Membership(daemon) => daemon.effects(),
+            Self::Quorum(daemon) => daemon.effects(),
+            Self::Config(daemon) => daemon.effects(),
         }
     }
 
@@ -102,6 +124,8 @@ impl Core {
     pub fn next_deadline(&self) -> Option<Instant> {
         match self {
             Self::Membership(daemon) => daemon.next_deadline(),
+            Self::Quorum(daemon) => daemon.next_deadline(),
+            Self::Config(daemon) => daemon.next_deadline(),
         }
     }
 }
@@ -133,6 +157,10 @@ pub enum Effect {
 pub enum DiskWrite {
     /// The ring sequence of membershipd.
     RingSeq(u64),
+    /// The highest expected votes of quorumd.
+    Tracking(u32),
+    /// A batch of configd, with the position that it leaves behind.
+    Store(Batch, Position),
 }
 
 /// What travels between two daemons of a node.
@@ -150,12 +178,12 @@ pub enum Message {
     GroupMulticast(Bytes),
     /// membershipd to quorumd.
     Service(ServiceEvent),
-    /// membershipd to configd.
-    Group(GroupEvent),
-    /// membershipd to configd.
-    GroupRefused(RefuseReason),
-    /// membershipd to configd.
-    Flow(bool),
+    /// membershipd to configd: what one input of the ring delivered.
+    Group(Vec<GroupEvent>),
+    /// configd to quorumd: tell the votes, now and whenever they change.
+    Watch,
+    /// quorumd to configd: the votes; `None` without a ring.
+    Quorum(Option<QuorumView>),
     /// The other side is gone.
     Gone,
 }

@@ -1,0 +1,328 @@
+//! configd: a replica of the tree, its place in the process group, its callers.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use config_store_core::{
+    Expect, Extensions, Image, Input, Operation, OperationRequest, Output, Replica, Reply, RequestError, RequestId,
+    Settings, State,
+};
+use membership_core::{
+    cpg::GroupName,
+    stack::{ConfigurationKind, GroupEvent},
+};
+use quorate_types::NodeId;
+
+use super::{ConnectionId, DaemonInput, DiskWrite, Effect, Link, Message};
+use crate::{
+    history::{EpochKey, Event, Outcome, Position, WriteId},
+    mutation::Mutation,
+    rng::{MILLION, Rng},
+    workload::{Action, Change},
+};
+
+/// The process group of all replicas.
+const GROUP: &str = "quorate_config_v1";
+/// Files of writes that nobody else touches are called by this and their number.
+const OWN: &str = "own-";
+/// How long callers are patient.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Chance that a mutation strikes a message.
+const STRIKE: u32 = MILLION / 50;
+
+/// What a caller waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    Write { write: WriteId, attempt: u32 },
+    Read { read: u64 },
+}
+
+/// configd.
+#[derive(Debug)]
+pub struct ConfigDaemon {
+    replica: Replica,
+    membership: Option<ConnectionId>,
+    quorum: Option<ConnectionId>,
+    waiting: BTreeMap<u64, Waiting>,
+    next_handle: u64,
+    position: Position,
+    mutation: Option<Mutation>,
+    rng: Rng,
+    effects: VecDeque<Effect>,
+}
+
+/// The position of a replica.
+#[must_use]
+pub fn position(replica: &Replica) -> Position {
+    let epoch = replica.epoch();
+    let tree = replica.tree();
+    let checksum = tree.checksum().to_bytes();
+    Position {
+        epoch: (epoch.seq, epoch.rep, epoch.round),
+        version: tree.version(),
+        checksum: u64::from_le_bytes(std::array::from_fn(|at| checksum[at])),
+    }
+}
+
+impl ConfigDaemon {
+    /// Starts the daemon with what its disk holds.
+    #[must_use]
+    pub fn start(me: NodeId, incarnation: u64, image: Image, mutation: Option<Mutation>, rng: Rng) -> Self {
+        let replica = Replica::load(Settings::new(me, incarnation), image);
+        Self {
+            position: position(&replica),
+            replica,
+            membership: None,
+            quorum: None,
+            waiting: BTreeMap::new(),
+            next_handle: 1,
+            mutation,
+            rng,
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// Takes an input.
+    pub fn handle(&mut self, now: Instant, input: DaemonInput) {
+        match input {
+            DaemonInput::Timer => self.input(now, Input::Timer),
+            DaemonInput::Stored(DiskWrite::Store(batch, _)) => self.input(now, Input::Stored { batch: batch.id }),
+            DaemonInput::Connected(connection, Link::ConfigToMembership) => {
+                self.membership = Some(connection);
+                let group = GroupName::new(GROUP).expect("a short name that is not empty is a group name");
+                self.effects.push_back(Effect::Tell(connection, Message::GroupJoin(group)));
+            }
+            DaemonInput::Connected(connection, Link::ConfigToQuorum) => {
+                self.quorum = Some(connection);
+                self.effects.push_back(Effect::Tell(connection, Message::Watch));
+            }
+            DaemonInput::Message(connection, Message::Gone) => self.gone(now, connection),
+            DaemonInput::Message(connection, Message::Group(events)) if self.membership == Some(connection) => {
+                self.batch(now, events);
+            }
+            DaemonInput::Message(connection, Message::Quorum(view)) if self.quorum == Some(connection) => {
+                self.input(now, view.map_or(Input::QuorumLost, Input::Quorum));
+            }
+            DaemonInput::Act(action) => self.act(now, action),
+            _ => {}
+        }
+        self.look();
+    }
+
+    /// What is to be done.
+    pub fn effects(&mut self) -> VecDeque<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// When [`DaemonInput::Timer`] is due.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.replica.next_deadline()
+    }
+
+    /// The replica.
+    #[must_use]
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// Test writes whose effect the tree holds, ascending.
+    #[must_use]
+    pub fn own_writes(&self) -> Vec<WriteId> {
+        let names = self.replica.tree().entries().map(|entry| entry.head().name.clone());
+        let mut writes: Vec<WriteId> =
+            names.filter_map(|name| name.strip_prefix(OWN).and_then(|number| number.parse().ok())).collect();
+        writes.sort_unstable();
+        writes
+    }
+
+    fn gone(&mut self, now: Instant, connection: ConnectionId) {
+        if self.membership == Some(connection) {
+            self.membership = None;
+            self.input(now, Input::GroupLost);
+        } else if self.quorum == Some(connection) {
+            self.quorum = None;
+            self.input(now, Input::QuorumLost);
+        }
+    }
+
+    fn batch(&mut self, now: Instant, events: Vec<GroupEvent>) {
+        for event in events {
+            let input = match event {
+                GroupEvent::Members { ring, members, .. } => {
+                    Input::Members { ring, members: members.into_iter().map(|member| member.node).collect() }
+                }
+                GroupEvent::Configuration { kind: ConfigurationKind::Transitional, .. } => Input::Transitional,
+                GroupEvent::Message { .. }
+                    if self.mutation == Some(Mutation::DropStoreMessage) && self.rng.chance(STRIKE) =>
+                {
+                    continue;
+                }
+                GroupEvent::Message { origin, payload, .. } => Input::Message { from: origin, payload },
+                GroupEvent::Joined { .. } | GroupEvent::Configuration { .. } => continue,
+            };
+            self.input(now, input);
+            self.look();
+        }
+        self.input(now, Input::EndOfBatch);
+    }
+
+    fn act(&mut self, now: Instant, action: Action) {
+        let handle = self.next_handle;
+        self.next_handle += 1;
+        let deadline = now + PATIENCE;
+        match action {
+            Action::Write { write, attempt, change } => {
+                self.waiting.insert(handle, Waiting::Write { write, attempt });
+                let lasting = matches!(change, Change::Own { .. });
+                self.observe(Event::Submitted { write, attempt, lasting });
+                let request = OperationRequest {
+                    id: request_id(1, write),
+                    mtime: write as u32,
+                    trace: None,
+                    extensions: Extensions::default(),
+                    operation: operation(write, change),
+                };
+                self.input(now, Input::Request { handle, request, deadline });
+            }
+            Action::Read { read } => {
+                self.waiting.insert(handle, Waiting::Read { read });
+                self.observe(Event::ReadSubmitted(read));
+                self.input(now, Input::Barrier { handle, id: request_id(2, read), deadline });
+            }
+            Action::Multicast { .. } => {}
+        }
+    }
+
+    fn input(&mut self, now: Instant, input: Input) {
+        self.replica.handle_input(now, input);
+        while let Some(output) = self.replica.poll_output() {
+            self.output(output);
+        }
+    }
+
+    fn output(&mut self, output: Output) {
+        match output {
+            Output::Multicast(payload) => self.multicast(payload),
+            Output::Store(batch) => {
+                let position = position(&self.replica);
+                self.effects.push_back(Effect::Write(DiskWrite::Store(batch, position)));
+            }
+            Output::Reply { handle, reply } => self.reply(handle, reply),
+            Output::StateChanged { from, to, reason } => {
+                self.note(format!("replica {from:?} -> {to:?} ({reason:?})"));
+                if (from == State::Synced) != (to == State::Synced) {
+                    self.look();
+                    self.observe(Event::StoreWritable(to == State::Synced));
+                    self.observe_tree();
+                }
+            }
+            Output::ConflictKept { header, paths } => {
+                self.note(format!("conflict copy {header:?} of {} entries", paths.len()));
+            }
+            Output::DivergenceDetected { node, version } => {
+                self.observe(Event::Divergence { with: node, version });
+            }
+            Output::WatchReset { version } => self.observe(Event::WatchReset(version)),
+            Output::Changed(changes) => {
+                self.observe(Event::Watched(changes.iter().map(|change| change.version).collect()));
+            }
+            Output::Performed { .. } | Output::Adopted { .. } => {}
+        }
+    }
+
+    fn multicast(&mut self, payload: Bytes) {
+        if let Some(connection) = self.membership {
+            self.effects.push_back(Effect::Tell(connection, Message::GroupMulticast(payload)));
+        }
+    }
+
+    fn reply(&mut self, handle: u64, reply: Reply) {
+        let Some(waiting) = self.waiting.remove(&handle) else {
+            return self.observe(Event::StrayReply(handle));
+        };
+        match waiting {
+            Waiting::Write { write, attempt } => {
+                let outcome = outcome(&reply);
+                if let Err(error) = &reply {
+                    self.note(format!("write {write}: {error}"));
+                }
+                self.observe(Event::Replied { write, attempt, outcome });
+            }
+            Waiting::Read { read } => {
+                let version = reply.ok().map(|applied| applied.version);
+                self.look();
+                self.observe(Event::ReadReplied { read, version });
+                if version.is_some() {
+                    self.observe_tree();
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, note: String) {
+        self.effects.push_back(Effect::Note(note));
+    }
+
+    fn observe(&mut self, event: Event) {
+        self.effects.push_back(Effect::Observe(event));
+    }
+
+    /// Reports the position if it is another one than before.
+    fn look(&mut self) {
+        let now = position(&self.replica);
+        if now != self.position {
+            self.position = now;
+            self.observe(Event::Applied(now));
+        }
+    }
+
+    fn observe_tree(&mut self) {
+        let (position, writes) = (position(&self.replica), self.own_writes());
+        self.observe(Event::Tree { position, writes, last: false });
+    }
+}
+
+fn request_id(kind: u8, number: u64) -> RequestId {
+    let mut id = [kind; 16];
+    id[..8].copy_from_slice(&number.to_be_bytes());
+    RequestId(id)
+}
+
+fn epoch_key(epoch: config_store_core::Epoch) -> EpochKey {
+    (epoch.seq, epoch.rep, epoch.round)
+}
+
+fn outcome(reply: &Reply) -> Outcome {
+    match reply {
+        Ok(applied) => Outcome::Acknowledged { epoch: epoch_key(applied.epoch), version: applied.version },
+        Err(RequestError::OutcomeUnknown | RequestError::StoreFailed) => Outcome::Unknown,
+        Err(_) => Outcome::Refused,
+    }
+}
+
+fn operation(write: WriteId, change: Change) -> Operation {
+    let path = |name: String| name.parse().expect("the names of test files are valid");
+    let shared = |file: u64| path(format!("shared-{file}"));
+    let content = |size: usize| {
+        let filling = (0..size).map(|at| (write as usize + at) as u8);
+        Bytes::from_iter(filling)
+    };
+    match change {
+        Change::Own { size } => {
+            let expect = if write % 2 == 0 { Expect::Absent } else { Expect::Any };
+            Operation::Put { path: path(format!("{OWN}{write}")), expect, content: content(size) }
+        }
+        Change::Shared { file, size } => {
+            Operation::Put { path: shared(file), expect: Expect::Any, content: content(size) }
+        }
+        Change::Delete { file } => Operation::Delete { path: shared(file), expect: Expect::Any },
+        Change::Rename { from, to } => {
+            let (from, to) = (shared(from), shared(to));
+            Operation::Rename { from, to, expect: Expect::Any, no_replace: false }
+        }
+    }
+}
