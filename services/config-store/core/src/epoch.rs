@@ -37,7 +37,13 @@ impl Epoch {
     /// The lowest epoch of `ring` that is above `promised`.
     pub(crate) fn after(promised: Self, ring: RingId) -> Self {
         let fresh = Self { seq: ring.seq, rep: ring.rep, round: 0 };
-        if fresh > promised { fresh } else { Self { round: promised.round + 1, ..promised } }
+        if fresh > promised {
+            return fresh;
+        }
+        match promised.round.checked_add(1) {
+            Some(round) => Self { round, ..promised },
+            None => Self { seq: promised.seq.saturating_add(1), round: 0, ..promised },
+        }
     }
 }
 

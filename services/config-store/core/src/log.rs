@@ -259,7 +259,7 @@ impl Log {
 
     /// All records after a version, oldest first.
     pub fn after(&self, version: u64) -> impl Iterator<Item = &Record> {
-        let skip = (version + 1).saturating_sub(self.first());
+        let skip = version.saturating_add(1).saturating_sub(self.first());
         self.records.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX))
     }
 
@@ -268,7 +268,7 @@ impl Log {
     /// # Errors
     /// [`Compacted`] when some of them are no longer kept.
     pub fn changes(&self, from: u64, to: u64) -> Result<Vec<Change>, Compacted> {
-        if from + 1 < self.first() {
+        if from.saturating_add(1) < self.first() {
             return Err(Compacted { oldest: self.first() });
         }
         let records = self.after(from).take_while(|record| record.version() <= to);

@@ -129,6 +129,8 @@ pub enum Message {
     Ready {
         /// The round.
         round: RoundId,
+        /// The epoch that it promised.
+        epoch: Epoch,
         /// Checksum of what it has.
         checksum: Checksum,
     },
@@ -273,8 +275,9 @@ impl Message {
                 out.put_u8((*last).into());
                 out.put_slice(bytes);
             }
-            Self::Ready { round, checksum } => {
+            Self::Ready { round, epoch, checksum } => {
                 put_round(out, round);
+                out.put_epoch(*epoch);
                 out.put_slice(&checksum.to_bytes());
             }
             Self::SyncRequest => {}
@@ -343,6 +346,7 @@ impl Message {
             }
             6 => Self::Ready {
                 round: round(&mut body)?,
+                epoch: body.epoch()?,
                 checksum: Checksum::from_bytes(body.array()?),
             },
             7 => Self::SyncRequest,
@@ -499,8 +503,11 @@ mod tests {
             (rounds(), nodes, kinds, any::<bool>(), any::<bool>(), bytes()).prop_map(
                 |(round, to, kind, first, last, bytes)| Message::Piece { round, to, kind, first, last, bytes }
             ),
-            (rounds(), any::<[u8; 32]>())
-                .prop_map(|(round, sum)| Message::Ready { round, checksum: Checksum::from_bytes(sum) }),
+            (rounds(), epoch(), any::<[u8; 32]>()).prop_map(|(round, epoch, sum)| Message::Ready {
+                round,
+                epoch,
+                checksum: Checksum::from_bytes(sum)
+            }),
             Just(Message::SyncRequest),
         ]
     }

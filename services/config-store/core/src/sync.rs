@@ -59,7 +59,7 @@ pub fn catch_up(winner: &MemberState, loser: &MemberState) -> CatchUp {
         return if same { CatchUp::Nothing } else { CatchUp::Index { common: loser.version } };
     }
     let common = winner.epochs.common(winner.version, &loser.epochs, loser.version).max(EMPTY_VERSION);
-    if loser.version == common && loser.version + 1 >= winner.log_first {
+    if loser.version == common && loser.version.saturating_add(1) >= winner.log_first {
         CatchUp::Delta
     } else {
         CatchUp::Index { common: common.min(loser.version) }

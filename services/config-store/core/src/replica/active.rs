@@ -49,6 +49,8 @@ impl Replica {
             Message::Durable { epoch, position, version, checksum } if epoch == current => {
                 self.member_durable(from, position, version, checksum);
             }
+            // Others are in an epoch whose beginning this replica missed.
+            Message::Durable { epoch, version, .. } if epoch > current => self.diverged(from, version),
             _ => self.stats.operations_of_other_epochs += 1,
         }
     }
@@ -133,14 +135,22 @@ impl Replica {
         }
     }
 
+    /// A report counts only if it is about the same tree: who diverged vouches for nothing. (A report
+    /// older than all checkpoints is passed over; the next one counts.)
     fn member_durable(&mut self, from: NodeId, position: u64, version: u64, checksum: Checksum) {
         let active = self.active();
-        active.ledger.report(from, position);
-        let Some(ours) = active.ledger.at(position) else { return };
-        if ours == (version, checksum) {
-            return;
+        match active.ledger.at(position) {
+            Some(ours) if ours == (version, checksum) => return active.ledger.report(from, position),
+            None if position <= active.ledger.position() => return,
+            // Another tree at this position, or a position that this replica missed.
+            _ => {}
         }
-        let first = !std::mem::replace(&mut active.sync_requested, true);
+        self.diverged(from, version);
+    }
+
+    /// Asks for a round, once per epoch.
+    fn diverged(&mut self, from: NodeId, version: u64) {
+        let first = !std::mem::replace(&mut self.active().sync_requested, true);
         if first {
             tracing::error!(node = %self.settings.node, other = %from, version, "replicas diverged");
             self.stats.divergences += 1;

@@ -95,7 +95,7 @@ impl Replica {
         let received = mem::take(&mut update.received);
         let surplus = mem::take(&mut update.surplus);
         let history = received.history.ok_or(AdoptError::Incomplete)?;
-        let first = received.records.first().map_or(history.root.version + 1, Record::version);
+        let first = received.records.first().map_or(history.root.version.saturating_add(1), Record::version);
         let base = Log::new(first.saturating_sub(1), history.chain);
         let log = extended(base, received.records)?;
         let adoption = self.prepare(history, log, received.entries, surplus)?;

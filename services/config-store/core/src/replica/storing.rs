@@ -75,8 +75,8 @@ impl Replica {
         if let Phase::Update(update) = &self.phase
             && update.ready_batch == Some(batch)
         {
-            let (round, checksum) = (update.round, self.tree.checksum());
-            self.send_control(Message::Ready { round, checksum });
+            let (round, epoch, checksum) = (update.round, update.epoch, self.tree.checksum());
+            self.send_control(Message::Ready { round, epoch, checksum });
         }
         if let Some(mark) = in_flight.mark
             && !self.builder.is_clean()

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     ack::Ledger,
     checksum::Checksum,
+    epoch::Epoch,
     io::{Output, Reason},
     message::{MemberState, Message, RoundId, StreamKind},
     sync::{self, CatchUp},
@@ -132,7 +133,7 @@ impl Replica {
                     self.piece(now, kind, first, last, &bytes);
                 }
             }
-            Message::Ready { checksum, .. } => self.member_ready(now, from, checksum),
+            Message::Ready { epoch, checksum, .. } => self.member_ready(now, from, epoch, checksum),
             _ => {}
         }
     }
@@ -234,9 +235,9 @@ impl Replica {
         self.arm(now, self.settings.rejoin_delay);
     }
 
-    fn member_ready(&mut self, now: Instant, from: NodeId, checksum: Checksum) {
+    fn member_ready(&mut self, now: Instant, from: NodeId, epoch: Epoch, checksum: Checksum) {
         let Phase::Update(update) = &mut self.phase else { return };
-        if checksum != update.target.checksum {
+        if (epoch, checksum) != (update.epoch, update.target.checksum) {
             self.stats.messages_out_of_place += 1;
             return;
         }

@@ -3,8 +3,10 @@
 //!
 //! What must hold at any time is checked in `checks.rs` as it happens.
 
-mod checks;
+#![allow(dead_code, unreachable_pub, reason = "shared by several test programs, each of which uses a part")]
+
 mod chance;
+mod checks;
 mod machine;
 
 use std::{
@@ -14,7 +16,8 @@ use std::{
 
 use bytes::Bytes;
 use config_store_core::{
-    Expect, Extensions, Input, Operation, OperationRequest, Output, QuorumView, RequestId, Space, State,
+    Expect, Extensions, Input, Operation, OperationRequest, Output, QuorumView, Replica,
+    RequestId, Space, State,
 };
 use quorate_types::{NodeId, RingId};
 
@@ -47,6 +50,8 @@ pub struct World {
     pub machines: BTreeMap<NodeId, Machine>,
     pub components: Vec<Component>,
     pub checks: Checks,
+    /// A ring that breaks delivers nothing more than what was delivered.
+    pub cut_off: bool,
     next_seq: u64,
     next_handle: u64,
     next_incarnation: u64,
@@ -63,6 +68,7 @@ impl World {
             machines,
             components: Vec::new(),
             checks: Checks::default(),
+            cut_off: false,
             next_seq: 4,
             next_handle: 1,
             next_incarnation: 1,
@@ -110,7 +116,8 @@ impl World {
     /// in the transitional configuration what the ones that left did not cut off.
     fn finish_ring(&mut self, component: &Component, together: &[NodeId]) {
         let Some(reached) = together.iter().map(|id| self.machines[id].cursor).max() else { return };
-        let regular = reached + self.chance.below(component.order.len() - reached + 1);
+        let more = if self.cut_off { 0 } else { self.chance.below(component.order.len() - reached + 1) };
+        let regular = reached + more;
         for id in together {
             let machine = self.machines.get_mut(id).unwrap();
             machine.inbox.extend(component.order[machine.cursor..regular].iter().cloned());
@@ -353,6 +360,11 @@ impl World {
 
     /// Everything that can happen without time passing happens.
     pub fn drain(&mut self) {
+        self.drain_but(|_, _| false);
+    }
+
+    /// The same, but disks for which `held` says so finish nothing.
+    pub fn drain_but(&mut self, held: impl Fn(&Self, NodeId) -> bool) {
         loop {
             let mut busy = false;
             for id in self.ids() {
@@ -362,12 +374,26 @@ impl World {
                 }
                 busy |= self.deliver(id, usize::MAX / 2);
                 busy |= self.consume(id, usize::MAX);
-                busy |= !self.machines[&id].stopped && self.store(id);
+                busy |= !self.machines[&id].stopped && !held(self, id) && self.store(id);
             }
             if !busy {
                 return;
             }
         }
+    }
+
+    /// Only this member sends, receives and stores.
+    pub fn drain_alone(&mut self, id: NodeId) {
+        while self.send(id) | self.deliver(id, usize::MAX / 2) | self.consume(id, usize::MAX) | self.store(id) {}
+    }
+
+    pub fn replica(&self, id: NodeId) -> &Replica {
+        self.machines[&id].replica.as_ref().unwrap()
+    }
+
+    pub fn content(&self, id: NodeId, path: &str) -> Option<Bytes> {
+        let path = path.parse().unwrap();
+        self.replica(id).tree().get(&path).map(|entry| entry.content().clone())
     }
 
     /// Drains, with time, until `done` or the virtual time is over.
@@ -395,5 +421,16 @@ impl World {
 
     pub fn conflict_keys(&self, id: NodeId) -> usize {
         self.machines[&id].disk.keys().filter(|(space, _)| *space == Space::Conflict).count()
+    }
+}
+
+/// Changes the messages that wait in a machine's inbox.
+pub fn machine_events(world: &mut World, id: NodeId, change: impl Fn(&mut Vec<u8>)) {
+    for event in &mut world.machines.get_mut(&id).unwrap().inbox {
+        if let Event::Message { payload, .. } = event {
+            let mut bytes = payload.to_vec();
+            change(&mut bytes);
+            *payload = Bytes::from(bytes);
+        }
     }
 }
