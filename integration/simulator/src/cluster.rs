@@ -4,6 +4,7 @@
 //! wants done and feeds what can be observed to the checkers. Nothing else changes anything, so a run is
 //! determined by its [`Setup`].
 
+mod callers;
 mod connections;
 mod machine;
 
@@ -13,6 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use callers::Callers;
 use connections::Connections;
 use machine::Machine;
 use membership_core::srp::{Destination, StateName};
@@ -23,7 +25,7 @@ use crate::{
     daemon::{ConnectionId, Core, DaemonInput, DiskWrite, Effect, Link, Message, position},
     event::{Queue, SimTime},
     fault::{Daemon, Fault},
-    history::{Event as Observed, Observation},
+    history::{Change, Event as Observed, Observation, Outcome},
     mutation::Mutation,
     network::{Network, NetworkStats},
     process::Process,
@@ -39,6 +41,8 @@ const EVENTS_PER_MOMENT_MAX: u32 = 100_000;
 const DATAGRAMS_PER_SECOND_MAX: u64 = 200_000;
 /// A wake-up comes up to so much late, as real timers do.
 const WAKE_LATENESS_MAX: Duration = Duration::from_micros(100);
+/// A fault in response to a critical state comes within this time.
+const AMBUSH_DELAY_MAX: Duration = Duration::from_millis(10);
 /// Longest time from boot to the start of a daemon.
 const BOOT_MAX: Duration = Duration::from_secs(1);
 
@@ -55,6 +59,42 @@ enum Event {
     Act { node: NodeId, action: Action },
 }
 
+/// How much was observed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Rings installed, one per node.
+    pub rings: u64,
+    /// Messages that probes delivered.
+    pub delivered: u64,
+    /// Writes that were acknowledged.
+    pub acknowledged: u64,
+    /// Writes that were refused.
+    pub refused: u64,
+    /// Writes whose outcome is unknown.
+    pub unknown: u64,
+    /// Linearizable reads that were answered.
+    pub reads: u64,
+    /// Starts of daemons.
+    pub starts: u64,
+}
+
+impl Tally {
+    fn count(&mut self, event: &Observed) {
+        match event {
+            Observed::Ring(Change::Regular { .. }) => self.rings += 1,
+            Observed::Delivered { .. } => self.delivered += 1,
+            Observed::Replied { outcome: Outcome::Acknowledged { .. }, .. } => self.acknowledged += 1,
+            Observed::Replied { outcome: Outcome::Refused, .. } => self.refused += 1,
+            Observed::Replied { outcome: Outcome::Unknown, .. } => self.unknown += 1,
+            Observed::ReadReplied { version: Some(_), .. } => self.reads += 1,
+            Observed::MembershipStarted { .. } | Observed::QuorumStarted | Observed::StoreStarted(_) => {
+                self.starts += 1;
+            }
+            _ => {}
+        }
+    }
+}
+
 /// The cluster of a [`Setup`], as it runs.
 pub struct Cluster {
     setup: Setup,
@@ -64,8 +104,10 @@ pub struct Cluster {
     network: Network,
     machines: BTreeMap<NodeId, Machine>,
     connections: Connections,
+    callers: Callers,
     checkers: Checkers,
     trace: Trace,
+    tally: Tally,
     violation: Option<(SimTime, Violation)>,
     moment: (SimTime, u32),
     second: (u64, u64),
@@ -85,9 +127,11 @@ impl Cluster {
         let mut cluster = Self {
             checkers: Checkers::new(&setup.votes, setup.quorum.rule(), setup.store_rule()),
             connections: Connections::new(rng.fork(2), setup.ipc_delay_max),
+            callers: Callers::new(rng.fork(3), &setup.workload),
             base: Instant::now(),
             queue: Queue::default(),
             trace: Trace::new(lines),
+            tally: Tally::default(),
             violation: None,
             moment: (SimTime::ZERO, 0),
             second: (0, 0),
@@ -140,6 +184,12 @@ impl Cluster {
     #[must_use]
     pub fn violation(&self) -> Option<&(SimTime, Violation)> {
         self.violation.as_ref()
+    }
+
+    /// How much was observed.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.tally
     }
 
     /// Notes a violation that was found outside, unless there was one before.
@@ -278,8 +328,22 @@ impl Cluster {
         self.machines.get_mut(&node).expect("faults and actions name nodes of the setup").process_mut(daemon)
     }
 
-    fn instant(&self) -> Instant {
-        self.base + self.queue.now()
+    /// What the clock of a node shows now. It may run fast or slow, but never backwards.
+    fn instant(&self, node: NodeId) -> Instant {
+        let now = self.queue.now();
+        let ppm = self.setup.clock_ppm.get(&node).copied().unwrap_or(0);
+        let ahead = now * u32::try_from(ppm.unsigned_abs()).unwrap_or(0) / MILLION;
+        self.base + if ppm < 0 { now - ahead } else { now + ahead }
+    }
+
+    /// When the clock of a node shows at least this; now if it does already.
+    fn due(&self, node: NodeId, deadline: Instant) -> SimTime {
+        let now = self.queue.now();
+        let left = deadline.saturating_duration_since(self.instant(node));
+        let ppm = self.setup.clock_ppm.get(&node).copied().unwrap_or(0);
+        // A slow clock needs longer for it; a fast one less, and then asks again.
+        let slower = left * u32::try_from((-ppm).max(0)).unwrap_or(0) / (MILLION / 2);
+        now + left + slower
     }
 
     fn step(&mut self) {
@@ -337,7 +401,7 @@ impl Cluster {
         if self.process(node, daemon).is_running() {
             return;
         }
-        let now = self.instant();
+        let now = self.instant(node);
         let rng = self.rng.fork(u64::from(node.get()));
         let machine = self.machines.get_mut(&node).expect("only nodes of the setup are started");
         let started = machine.start(now, node, daemon, &self.setup, rng);
@@ -417,7 +481,7 @@ impl Cluster {
     }
 
     fn wake_now(&mut self, node: NodeId, daemon: Daemon) {
-        let now = self.instant();
+        let now = self.instant(node);
         let process = self.process(node, daemon);
         let deadline = process.core().and_then(Core::next_deadline);
         if process.is_paused() || deadline.is_none() {
@@ -431,10 +495,9 @@ impl Cluster {
     }
 
     fn schedule_wake(&mut self, node: NodeId, daemon: Daemon) {
-        let (base, now) = (self.base, self.now());
         let process = self.process(node, daemon);
         let Some(deadline) = process.core().and_then(Core::next_deadline) else { return };
-        let due = deadline.saturating_duration_since(base).max(now);
+        let due = self.due(node, deadline);
         if process.wake_at.is_some_and(|at| at <= due + WAKE_LATENESS_MAX) {
             return;
         }
@@ -468,7 +531,7 @@ impl Cluster {
     }
 
     fn input(&mut self, node: NodeId, daemon: Daemon, input: DaemonInput) {
-        let now = self.instant();
+        let now = self.instant(node);
         let at = self.now();
         if let DaemonInput::Datagram(packet) = &input {
             self.trace.note_quietly(at, &(node.get(), hash_bytes(packet)));
@@ -511,11 +574,29 @@ impl Cluster {
                 let at = self.now();
                 self.trace.note(at, Some(node), &note);
             }
+            Effect::Critical(note) => {
+                let at = self.now();
+                self.trace.note(at, Some(node), &note);
+                self.ambush();
+            }
             Effect::Exit(reason) => {
                 let at = self.now();
                 self.trace.note(at, Some(node), &format!("{daemon:?} ends itself: {reason}"));
                 self.stop(node, daemon);
             }
+        }
+    }
+
+    /// Something may go wrong now, in the middle of it.
+    fn ambush(&mut self) {
+        let now = self.now();
+        if now >= self.setup.safety_length || !self.rng.chance(self.setup.profile.ambush) {
+            return;
+        }
+        let at = now + self.rng.span(Duration::ZERO, AMBUSH_DELAY_MAX);
+        let nodes = self.setup.nodes();
+        for (at, fault) in self.setup.profile.draw(&mut self.rng, &nodes, at) {
+            self.queue.push(at, Event::Fault(fault));
         }
     }
 
@@ -540,6 +621,10 @@ impl Cluster {
     fn observe(&mut self, node: NodeId, event: Observed) {
         let at = self.now();
         self.trace.note(at, Some(node), &event);
+        self.tally.count(&event);
+        for (pause, node, action) in self.callers.observe(node, &event) {
+            self.queue.push(at + pause, Event::Act { node, action });
+        }
         let observation = Observation { at, node, event };
         if let Err(violation) = self.checkers.observe(&observation) {
             self.report(violation);

@@ -96,6 +96,9 @@ pub struct Profile {
     pub weights: BTreeMap<Kind, u32>,
     /// Quality of the links while nothing else is said.
     pub base: Quality,
+    /// Chance, in parts per million, that something goes wrong right after a daemon entered a critical
+    /// state: where a fault at a random time hardly ever strikes.
+    pub ambush: u32,
 }
 
 /// The kinds of fault that a plan is made of.
@@ -151,6 +154,14 @@ fn quality(rng: &mut Rng, worst_loss: u32) -> Quality {
 }
 
 impl Profile {
+    /// Nothing goes wrong.
+    pub const CALM: Self = Self {
+        interval: Duration::from_secs(1),
+        weights: BTreeMap::new(),
+        base: Quality::PERFECT,
+        ambush: 0,
+    };
+
     /// The profile of a seed.
     #[must_use]
     pub fn generate(rng: &mut Rng) -> Self {
@@ -160,7 +171,27 @@ impl Profile {
             (kind, weight)
         });
         let base = if rng.chance(MILLION / 2) { Quality::PERFECT } else { quality(rng, MILLION / 20) };
-        Self { interval, weights: weights.into_iter().collect(), base }
+        let ambush = *rng.pick(&[0, 0, MILLION / 500, MILLION / 100, MILLION / 25]);
+        Self { interval, weights: weights.into_iter().collect(), base, ambush }
+    }
+
+    /// Draws one thing that goes wrong at `at`, with its end; nothing if every kind is switched off.
+    #[must_use]
+    pub fn draw(&self, rng: &mut Rng, nodes: &[NodeId], at: SimTime) -> Vec<(SimTime, Fault)> {
+        let total: u32 = self.weights.values().sum();
+        if total == 0 {
+            return Vec::new();
+        }
+        let mut drawn = rng.below(u64::from(total)) as u32;
+        let kind = self.weights.iter().find(|(_, weight)| {
+            let here = drawn < **weight;
+            drawn = drawn.saturating_sub(**weight);
+            here
+        });
+        let (kind, _) = kind.expect("a draw below the total of the weights falls on one of them");
+        let mut faults = Vec::new();
+        add(rng, &mut faults, *kind, at, nodes, self);
+        faults
     }
 }
 
@@ -176,21 +207,13 @@ impl Plan {
         end: SimTime,
     ) -> Self {
         let mut faults = vec![(SimTime::ZERO, Fault::Links(profile.base))];
-        let total: u32 = profile.weights.values().sum();
         let mut at = begin;
-        while total > 0 {
+        loop {
             at += rng.span(Duration::from_millis(1), profile.interval * 2);
             if at >= end {
                 break;
             }
-            let mut drawn = rng.below(u64::from(total)) as u32;
-            let kind = profile.weights.iter().find(|(_, weight)| {
-                let here = drawn < **weight;
-                drawn = drawn.saturating_sub(**weight);
-                here
-            });
-            let (kind, _) = kind.expect("a draw below the total of the weights falls on one of them");
-            add(rng, &mut faults, *kind, at, nodes, profile);
+            faults.extend(profile.draw(rng, nodes, at));
         }
         faults.sort_by_key(|(at, _)| *at);
         Self { faults }

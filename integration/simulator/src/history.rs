@@ -285,7 +285,9 @@ impl fmt::Display for Event {
             Self::Applied(position) => write!(f, "store applied {position}"),
             Self::Durable(position) => write!(f, "store durable {position}"),
             Self::Submitted { write, attempt, .. } => write!(f, "write {write}.{attempt} submitted"),
-            Self::Replied { write, attempt, outcome } => write!(f, "write {write}.{attempt} ended: {outcome:?}"),
+            Self::Replied { write, attempt, outcome } => {
+                write!(f, "write {write}.{attempt} ended: {outcome:?}")
+            }
             Self::ReadSubmitted(read) => write!(f, "read {read} submitted"),
             Self::ReadReplied { read, version } => write!(f, "read {read} ended: {version:?}"),
             Self::StrayReply(handle) => write!(f, "reply to unknown request {handle}"),

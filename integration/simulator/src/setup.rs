@@ -34,7 +34,9 @@ impl QuorumOptions {
     pub fn rule(self) -> QuorumRule {
         match self {
             Self { two_node: true, .. } => QuorumRule::TwoNode,
-            Self { last_man_standing: true, .. } | Self { auto_tie_breaker: true, .. } => QuorumRule::Concurrent,
+            Self { last_man_standing: true, .. } | Self { auto_tie_breaker: true, .. } => {
+                QuorumRule::Concurrent
+            }
             _ => QuorumRule::Majority,
         }
     }
@@ -57,8 +59,12 @@ pub struct Setup {
     pub disk: DiskSpeed,
     /// Longest way of a message between two daemons of a node.
     pub ipc_delay_max: Duration,
+    /// How far each node's clock is ahead after a million seconds, in seconds.
+    pub clock_ppm: BTreeMap<NodeId, i64>,
     /// What goes wrong, and when.
     pub plan: Plan,
+    /// How hard the run is: for what goes wrong in response to what happens.
+    pub profile: Profile,
     /// What users do, and when.
     pub workload: Workload,
     /// Length of the first phase.
@@ -88,7 +94,9 @@ impl Setup {
             quality: Quality::PERFECT,
             disk: DiskSpeed::FAST,
             ipc_delay_max: Duration::from_micros(500),
+            clock_ppm: BTreeMap::new(),
             plan: Plan::default(),
+            profile: Profile::CALM,
             workload: Workload::default(),
             safety_length: Duration::ZERO,
             mutation: None,
@@ -116,7 +124,9 @@ impl Setup {
             quality: profile.base,
             disk: DiskSpeed::FAST,
             ipc_delay_max: rng.span(Duration::from_micros(50), Duration::from_millis(20)),
+            clock_ppm: clocks(&mut rng, &nodes),
             plan: Plan::generate(&mut rng, &profile, &nodes, begin, end),
+            profile,
             workload: Workload::generate(&mut rng, load, &nodes, begin, end),
             safety_length: end,
             seed: rng.next_u64(),
@@ -154,6 +164,12 @@ fn sparse_ids(rng: &mut Rng, count: u32) -> Vec<NodeId> {
         ids.insert(rng.between(1, 60_000) as u32);
     }
     node_ids(ids)
+}
+
+/// Half of the clusters have perfect clocks, in the others each is wrong by up to half a percent.
+fn clocks(rng: &mut Rng, nodes: &[NodeId]) -> BTreeMap<NodeId, i64> {
+    let most = *rng.pick(&[0, 5000]);
+    nodes.iter().map(|node| (*node, rng.between(0, 2 * most) as i64 - most as i64)).collect()
 }
 
 fn quorum_options(rng: &mut Rng, votes: &BTreeMap<NodeId, u32>, weighted: bool) -> QuorumOptions {

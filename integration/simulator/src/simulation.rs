@@ -1,13 +1,13 @@
 //! One run of a seed: first safety, with everything that may go wrong; then liveness, with everything
 //! repaired.
 
-use std::time::Duration;
+use std::{panic, time::Duration};
 
 use quorate_types::NodeId;
 
 use crate::{
     checker::{Expectation, LivenessChecker, Violation},
-    cluster::Cluster,
+    cluster::{Cluster, Tally},
     event::SimTime,
     history::Probe,
     mutation::Mutation,
@@ -54,6 +54,8 @@ pub struct Report {
     pub healed_after: Option<Duration>,
     /// What went wrong, and when.
     pub violation: Option<(SimTime, Violation)>,
+    /// How much happened, to see that a run was worth it.
+    pub tally: Tally,
     /// The last lines of the trace, if they were asked for.
     pub tail: Vec<String>,
 }
@@ -85,8 +87,32 @@ pub fn run(options: Options) -> Report {
         simulated: cluster.now(),
         healed_after,
         violation: cluster.violation().cloned(),
+        tally: cluster.tally(),
         tail: cluster.trace().tail().map(str::to_owned).collect(),
     }
+}
+
+/// Runs a seed; a core that panics is a violation like any other.
+#[must_use]
+pub fn run_caught(options: Options) -> Report {
+    let outcome = panic::catch_unwind(|| run(options));
+    outcome.unwrap_or_else(|cause| {
+        let text = cause.downcast_ref::<String>().cloned();
+        let what = text.or_else(|| cause.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        let what = what.unwrap_or_else(|| "without a message".to_owned());
+        let violation = Violation { checker: "progress", property: "no core panics", what };
+        Report {
+            seed: options.seed,
+            nodes: 0,
+            hash: 0,
+            events: 0,
+            simulated: SimTime::ZERO,
+            healed_after: None,
+            violation: Some((SimTime::ZERO, violation)),
+            tally: Tally::default(),
+            tail: Vec::new(),
+        }
+    })
 }
 
 /// Repairs everything, waits until all is well, lets every node work once more, and asks the checkers
@@ -98,7 +124,8 @@ pub fn heal(cluster: &mut Cluster) -> Option<Duration> {
     let bound = BOUND_BASE + (params.token + params.consensus) * BOUND_TIMEOUTS;
     let checker = LivenessChecker::new(Expectation { live, quorate: true, bound });
     let begin = cluster.now();
-    let well = |cluster: &Cluster| cluster.live() == checker.live() && checker.lacks(&cluster.states()).is_none();
+    let well =
+        |cluster: &Cluster| cluster.live() == checker.live() && checker.lacks(&cluster.states()).is_none();
     let healed = cluster.run_until(bound, well);
     let healed_after = healed.then(|| cluster.now() - begin);
     if cluster.violation().is_none() {

@@ -173,7 +173,8 @@ fn burst(
 }
 
 fn change(rng: &mut Rng) -> Change {
-    let size = if rng.chance(MILLION / 20) { rng.between(2000, 200_000) } else { rng.between(1, 300) } as usize;
+    let size =
+        if rng.chance(MILLION / 20) { rng.between(2000, 200_000) } else { rng.between(1, 300) } as usize;
     match rng.below(10) {
         0..=5 => Change::Own { size },
         6..=7 => Change::Shared { file: rng.below(SHARED_FILES), size },

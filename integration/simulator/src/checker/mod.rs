@@ -15,8 +15,8 @@
 //! | `store.rs` | P11: one history of the store, no acknowledged write lost |
 //! | `liveness.rs` | P9, P2.3: after healing, one ring, quorate, in sync |
 
-mod liveness;
 mod groups;
+mod liveness;
 mod lives;
 mod membership;
 mod order;

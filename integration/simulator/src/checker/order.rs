@@ -139,7 +139,17 @@ mod tests {
 
     fn delivered(id: u32, message: MessageId, origin: u32, seq: u32) -> (u32, Event) {
         let (message, origin) = (Some(message), node(origin));
-        (id, Event::Delivered { probe: Probe::Agreed, message, origin, ring: ring(1, 5), seq, spans_change: false })
+        (
+            id,
+            Event::Delivered {
+                probe: Probe::Agreed,
+                message,
+                origin,
+                ring: ring(1, 5),
+                seq,
+                spans_change: false,
+            },
+        )
     }
 
     fn start() -> Vec<(u32, Event)> {

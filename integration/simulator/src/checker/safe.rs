@@ -76,9 +76,7 @@ impl SafeChecker {
             }
             let has: BTreeSet<MessageId> = other.deliveries().map(|d| d.message).collect();
             let lacks = segment.deliveries().find(|d| {
-                messages.contains(&d.message)
-                    && !has.contains(&d.message)
-                    && !self.lives.may_lack(other, d)
+                messages.contains(&d.message) && !has.contains(&d.message) && !self.lives.may_lack(other, d)
             });
             if let Some(delivery) = lacks {
                 let what = format!(

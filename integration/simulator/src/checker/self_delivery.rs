@@ -57,7 +57,17 @@ mod tests {
 
     fn delivered(id: u32, message: MessageId, origin: u32) -> (u32, Event) {
         let (message, origin) = (Some(message), node(origin));
-        (id, Event::Delivered { probe: Probe::Agreed, message, origin, ring: ring(1, 5), seq: 1, spans_change: false })
+        (
+            id,
+            Event::Delivered {
+                probe: Probe::Agreed,
+                message,
+                origin,
+                ring: ring(1, 5),
+                seq: 1,
+                spans_change: false,
+            },
+        )
     }
 
     #[test]

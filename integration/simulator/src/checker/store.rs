@@ -71,10 +71,13 @@ impl Checker for StoreChecker {
             }
             Event::Submitted { write, attempt, lasting } => {
                 let (floor, lasting) = (self.floor(), *lasting);
-                let known = self.writes.entry(*write).or_insert_with(|| Write { floor, lasting, ..Write::default() });
+                let known =
+                    self.writes.entry(*write).or_insert_with(|| Write { floor, lasting, ..Write::default() });
                 known.attempts.insert(*attempt);
             }
-            Event::Replied { write, attempt, outcome } => self.reply(observation, *write, *attempt, *outcome)?,
+            Event::Replied { write, attempt, outcome } => {
+                self.reply(observation, *write, *attempt, *outcome)?
+            }
             Event::ReadSubmitted(read) => {
                 let floor = self.floor();
                 self.reads.insert(*read, floor);
@@ -177,12 +180,7 @@ impl StoreChecker {
         Ok(())
     }
 
-    fn read(
-        &mut self,
-        observation: &Observation,
-        read: u64,
-        version: Option<u64>,
-    ) -> Result<(), Violation> {
+    fn read(&mut self, observation: &Observation, read: u64, version: Option<u64>) -> Result<(), Violation> {
         let Some(floor) = self.reads.remove(&read) else {
             return Err(violation("an answer has a question", observation, "asked never or twice".into()));
         };
@@ -307,7 +305,8 @@ mod tests {
 
     #[test]
     fn a_request_that_is_applied_twice_is_caught() {
-        let again = [vec![submitted(1, 1)], durable(&[1, 2], 3), vec![replied(1, 1, acknowledged(3))]].concat();
+        let again =
+            [vec![submitted(1, 1)], durable(&[1, 2], 3), vec![replied(1, 1, acknowledged(3))]].concat();
         assert_eq!(verdict(&[one_write(1, 2), again]), Err("a repeated request is applied once"));
     }
 

@@ -47,8 +47,7 @@ fn check_same_set(lives: &Lives, probe: Probe, ring: RingId, segments: &[Segment
         let other = *companions.entry(next).or_insert(segment);
         for (one, two) in [(segment, other), (other, segment)] {
             let has: BTreeSet<MessageId> = two.deliveries().map(|d| d.message).collect();
-            let lacks =
-                one.deliveries().find(|d| !has.contains(&d.message) && !lives.may_lack(two, d));
+            let lacks = one.deliveries().find(|d| !has.contains(&d.message) && !lives.may_lack(two, d));
             if let Some(delivery) = lacks {
                 let why = format!(
                     "{} delivered #{} (place {}) and {} did not, both went on to {next}",

@@ -70,9 +70,10 @@ impl Connections {
     /// Open connections of a daemon.
     pub(super) fn of(&self, node: NodeId, daemon: Daemon) -> Vec<(Link, ConnectionId)> {
         let is_end = |link: Link| link.client() == daemon || link.server() == daemon;
-        let mine = self.all.iter().filter(|(_, connection)| {
-            connection.open && connection.node == node && is_end(connection.link)
-        });
+        let mine = self
+            .all
+            .iter()
+            .filter(|(_, connection)| connection.open && connection.node == node && is_end(connection.link));
         mine.map(|(id, connection)| (connection.link, *id)).collect()
     }
 

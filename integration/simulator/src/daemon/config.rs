@@ -7,8 +7,8 @@ use std::{
 
 use bytes::Bytes;
 use config_store_core::{
-    Expect, Extensions, Image, Input, Operation, OperationRequest, Output, Replica, Reply, RequestError, RequestId,
-    Settings, State,
+    Expect, Extensions, Image, Input, Operation, OperationRequest, Output, Replica, Reply, RequestError,
+    RequestId, Settings, State,
 };
 use membership_core::{
     cpg::GroupName,
@@ -89,7 +89,9 @@ impl ConfigDaemon {
     pub fn handle(&mut self, now: Instant, input: DaemonInput) {
         match input {
             DaemonInput::Timer => self.input(now, Input::Timer),
-            DaemonInput::Stored(DiskWrite::Store(batch, _)) => self.input(now, Input::Stored { batch: batch.id }),
+            DaemonInput::Stored(DiskWrite::Store(batch, _)) => {
+                self.input(now, Input::Stored { batch: batch.id })
+            }
             DaemonInput::Connected(connection, Link::ConfigToMembership) => {
                 self.membership = Some(connection);
                 let group = GroupName::new(GROUP).expect("a short name that is not empty is a group name");
@@ -100,7 +102,9 @@ impl ConfigDaemon {
                 self.effects.push_back(Effect::Tell(connection, Message::Watch));
             }
             DaemonInput::Message(connection, Message::Gone) => self.gone(now, connection),
-            DaemonInput::Message(connection, Message::Group(events)) if self.membership == Some(connection) => {
+            DaemonInput::Message(connection, Message::Group(events))
+                if self.membership == Some(connection) =>
+            {
                 self.batch(now, events);
             }
             DaemonInput::Message(connection, Message::Quorum(view)) if self.quorum == Some(connection) => {
@@ -155,7 +159,9 @@ impl ConfigDaemon {
                 GroupEvent::Members { ring, members, .. } => {
                     Input::Members { ring, members: members.into_iter().map(|member| member.node).collect() }
                 }
-                GroupEvent::Configuration { kind: ConfigurationKind::Transitional, .. } => Input::Transitional,
+                GroupEvent::Configuration { kind: ConfigurationKind::Transitional, .. } => {
+                    Input::Transitional
+                }
                 GroupEvent::Message { .. }
                     if self.mutation == Some(Mutation::DropStoreMessage) && self.rng.chance(STRIKE) =>
                 {
@@ -186,6 +192,12 @@ impl ConfigDaemon {
                     extensions: Extensions::default(),
                     operation: operation(write, change),
                 };
+                if self.mutation == Some(Mutation::AcknowledgeAtOnce) {
+                    self.waiting.remove(&handle);
+                    let Position { epoch, version, .. } = self.position;
+                    let outcome = Outcome::Acknowledged { epoch, version: version + 1 };
+                    self.observe(Event::Replied { write, attempt, outcome });
+                }
                 self.input(now, Input::Request { handle, request, deadline });
             }
             Action::Read { read } => {
@@ -213,7 +225,8 @@ impl ConfigDaemon {
             }
             Output::Reply { handle, reply } => self.reply(handle, reply),
             Output::StateChanged { from, to, reason } => {
-                self.note(format!("replica {from:?} -> {to:?} ({reason:?})"));
+                let note = format!("replica {from:?} -> {to:?} ({reason:?})");
+                self.effects.push_back(Effect::Critical(note));
                 if (from == State::Synced) != (to == State::Synced) {
                     self.look();
                     self.observe(Event::StoreWritable(to == State::Synced));
@@ -242,6 +255,9 @@ impl ConfigDaemon {
 
     fn reply(&mut self, handle: u64, reply: Reply) {
         let Some(waiting) = self.waiting.remove(&handle) else {
+            if self.mutation == Some(Mutation::AcknowledgeAtOnce) {
+                return;
+            }
             return self.observe(Event::StrayReply(handle));
         };
         match waiting {

@@ -159,7 +159,11 @@ impl MembershipDaemon {
         self.effects.push_back(Effect::Observe(Event::Sent { probe, message, size }));
         let at = self.effects.len();
         self.input(now, Input::GroupMulticast { client: probe_client(probe), payload });
-        let refused = self.effects.iter().skip(at).any(|effect| matches!(effect, Effect::Note(note) if note.starts_with("refused")));
+        let refused = self
+            .effects
+            .iter()
+            .skip(at)
+            .any(|effect| matches!(effect, Effect::Note(note) if note.starts_with("refused")));
         if refused {
             self.effects.remove(at - 1);
         }
@@ -219,7 +223,8 @@ impl MembershipDaemon {
                 self.effects.push_back(Effect::Write(DiskWrite::RingSeq(seq)));
             }
             Output::StateChanged { from, to, reason } => {
-                self.note(format!("state {from:?} -> {to:?} ({reason:?})"));
+                let note = format!("state {from:?} -> {to:?} ({reason:?})");
+                self.effects.push_back(Effect::Critical(note));
             }
             Output::Configuration(change) => self.configuration(change),
             Output::SyncCompleted { ring, .. } => self.observe(Event::SyncCompleted(ring)),

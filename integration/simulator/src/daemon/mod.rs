@@ -148,6 +148,8 @@ pub enum Effect {
     Observe(Event),
     /// Something only the reader of the trace should see.
     Note(String),
+    /// The same, at a moment when a fault would hurt.
+    Critical(String),
     /// The daemon ends by itself, with a reason.
     Exit(String),
 }

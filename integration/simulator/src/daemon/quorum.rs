@@ -27,7 +27,7 @@ pub struct QuorumDaemon {
 
 /// The configuration of votequorum for a node.
 #[must_use]
-pub fn quorum_config(me: NodeId, votes: &BTreeMap<NodeId, u32>, options: QuorumOptions) -> QuorumConfig {
+fn quorum_config(me: NodeId, votes: &BTreeMap<NodeId, u32>, options: QuorumOptions) -> QuorumConfig {
     let own = votes.get(&me).copied().unwrap_or(0);
     QuorumConfig {
         two_node: options.two_node,
@@ -79,7 +79,9 @@ impl QuorumDaemon {
             DaemonInput::Message(connection, Message::Gone) => {
                 self.watchers.remove(&connection);
             }
-            DaemonInput::Message(connection, Message::Service(event)) if self.membership == Some(connection) => {
+            DaemonInput::Message(connection, Message::Service(event))
+                if self.membership == Some(connection) =>
+            {
                 self.input(now, engine_input(event));
             }
             DaemonInput::Configure(config) => self.input(now, Input::Reconfigure(*config)),
