@@ -1,6 +1,8 @@
 //! The packets on the wire: what corosync recorded is read and written back to the byte, and no
 //! input makes the decoder or a ring panic.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},

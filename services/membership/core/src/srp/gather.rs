@@ -119,8 +119,8 @@ impl Ring {
         match &self.state {
             State::Stopped => false,
             State::Operational => {
-                !join.failed_list.contains(&self.me)
-                    && !(self.members.contains(&from) && seq == Ordering::Less)
+                let outdated = self.members.contains(&from) && seq == Ordering::Less;
+                !outdated && !join.failed_list.contains(&self.me)
             }
             State::Gather(_) => true,
             State::Commit(commit) => commit.members().contains(&from) && seq != Ordering::Less,

@@ -1,5 +1,7 @@
 //! Whole rings: formation, order, recovery, partitions, crashes, in virtual time.
 
+#![allow(clippy::unwrap_used)]
+
 mod checks;
 mod network;
 mod random;
@@ -248,8 +250,7 @@ fn partitions_go_on_alone_and_merge_when_healed() {
 
 #[test]
 fn quarter_of_all_packets_lost_still_gives_everything_to_everybody() {
-    let mut params = Params::default();
-    params.token_retransmit = ms(30);
+    let params = Params { token_retransmit: ms(30), ..Params::default() };
     let mut network = Network::new(3, 31, params);
     network.start_all();
     network.settle(5 * SECOND);
@@ -295,8 +296,7 @@ fn paused_node_is_excluded_and_comes_back_without_harm() {
 
 #[test]
 fn sequence_numbers_wrap_without_notice() {
-    let mut params = Params::default();
-    params.initial_seq = 0xffff_fe00;
+    let params = Params { initial_seq: 0xffff_fe00, ..Params::default() };
     let mut network = Network::new(3, 41, params);
     network.start_all();
     network.settle(2 * SECOND);

@@ -26,11 +26,13 @@ struct Run {
 }
 
 fn params(seed: u64) -> Params {
-    let mut params = Params::default();
-    params.token = Duration::from_millis(400);
-    params.token_retransmit = Duration::from_millis(60);
-    params.hold = Duration::from_millis(40);
-    params.consensus = Duration::from_millis(500);
+    let mut params = Params {
+        token: Duration::from_millis(400),
+        token_retransmit: Duration::from_millis(60),
+        hold: Duration::from_millis(40),
+        consensus: Duration::from_millis(500),
+        ..Params::default()
+    };
     if seed % 2 == 1 {
         params.initial_seq = 0xffff_fe00;
     }
