@@ -123,7 +123,10 @@ impl Meta {
         let mut reader = Reader::new(bytes);
         let format = reader.u8()?;
         if format != META_FORMAT {
-            return Err(WireError::Unknown { what: "format of the replica's meta record", value: format.into() });
+            return Err(WireError::Unknown {
+                what: "format of the replica's meta record",
+                value: format.into(),
+            });
         }
         let meta = Self {
             promised: reader.epoch()?,
@@ -175,15 +178,15 @@ impl BatchBuilder {
         self.writes.insert((space, key), None);
     }
 
+    /// With [`Touched::Content`], an entry without content leaves none behind: in a history that was
+    /// left, its inode may have been that of a file.
     pub(crate) fn put_entry(&mut self, entry: &Entry, touched: Touched) {
         let key = number_key(entry.inode());
         self.put(Space::Entry, key.clone(), entry.stored_head());
-        if touched == Touched::Content && !entry.is_directory() {
-            if entry.content().is_empty() {
-                self.delete(Space::Content, key);
-            } else {
-                self.put(Space::Content, key, entry.content().clone());
-            }
+        match touched {
+            Touched::Content if entry.content().is_empty() => self.delete(Space::Content, key),
+            Touched::Content => self.put(Space::Content, key, entry.content().clone()),
+            Touched::Head | Touched::Gone => {}
         }
     }
 
@@ -194,7 +197,8 @@ impl BatchBuilder {
 
     pub(crate) fn put_effect(&mut self, tree: &Tree, effect: &Effect) {
         if let Some(entry) = tree.entry(effect.inode) {
-            self.put_entry(entry, effect.touched);
+            let new_and_empty = effect.inode == effect.version && entry.content().is_empty();
+            self.put_entry(entry, if new_and_empty { Touched::Head } else { effect.touched });
         }
         if let Some(removed) = effect.removed {
             self.delete_entry(removed);

@@ -76,7 +76,13 @@ pub struct Record {
 
 impl Record {
     /// The record of a performed operation that follows a history of hash `previous`.
-    pub(crate) fn new(epoch: Epoch, previous: &ChainHash, envelope: &Envelope, head: &[u8], effect: &Effect) -> Self {
+    pub(crate) fn new(
+        epoch: Epoch,
+        previous: &ChainHash,
+        envelope: &Envelope,
+        head: &[u8],
+        effect: &Effect,
+    ) -> Self {
         let (path, from) = match &envelope.operation {
             Operation::Rename { from, to, .. } => (to.clone(), Some(from.clone())),
             other => (other.path().clone(), None),

@@ -388,8 +388,11 @@ mod tests {
         let content = proptest::collection::vec(any::<u8>(), 0..64).prop_map(Bytes::from);
         prop_oneof![
             path.clone().prop_map(|path| Operation::Create { path }),
-            (path.clone(), expects(), content.clone())
-                .prop_map(|(path, expect, content)| Operation::Put { path, expect, content }),
+            (path.clone(), expects(), content.clone()).prop_map(|(path, expect, content)| Operation::Put {
+                path,
+                expect,
+                content
+            }),
             (path.clone(), any::<u32>(), any::<bool>(), content).prop_map(
                 |(path, offset, truncate, content)| Operation::Write { path, offset, truncate, content }
             ),

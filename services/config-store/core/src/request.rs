@@ -141,7 +141,12 @@ pub(crate) struct Requests {
 
 impl Requests {
     /// Takes a request in, unless too many wait.
-    pub(crate) fn admit(&mut self, handle: Handle, wish: Wish, deadline: Instant) -> Result<(), RequestError> {
+    pub(crate) fn admit(
+        &mut self,
+        handle: Handle,
+        wish: Wish,
+        deadline: Instant,
+    ) -> Result<(), RequestError> {
         if self.queued.len() >= QUEUE_MAX || self.queued_bytes + wish.bytes() > QUEUE_BYTES_MAX {
             return Err(RequestError::Overloaded);
         }
@@ -224,7 +229,8 @@ impl Requests {
     /// A new epoch began, at position 0: `find` tells what of the open requests is in its history. The
     /// others are sent again.
     pub(crate) fn resolve(&mut self, find: impl Fn(&RequestId) -> Option<Applied>) {
-        let open: Vec<u64> = self.pending.iter().filter(|(_, p)| p.stage == Stage::Open).map(|(n, _)| *n).collect();
+        let open: Vec<u64> =
+            self.pending.iter().filter(|(_, p)| p.stage == Stage::Open).map(|(n, _)| *n).collect();
         for number in open {
             match &self.pending[&number].wish {
                 Wish::Operation(envelope) => match find(&envelope.request) {

@@ -6,12 +6,7 @@ use std::collections::BTreeMap;
 
 use quorate_types::{NodeId, RingId};
 
-use crate::{
-    checksum::Checksum,
-    epoch::Epoch,
-    message::MemberState,
-    tree::EMPTY_VERSION,
-};
+use crate::{checksum::Checksum, epoch::Epoch, message::MemberState, tree::EMPTY_VERSION};
 
 /// What a replica needs to have the winner's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

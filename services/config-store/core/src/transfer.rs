@@ -226,7 +226,8 @@ impl Received {
     /// [`WireError`] when the winner sends what cannot be read; the transfer is useless then.
     pub(crate) fn add(&mut self, bytes: &[u8]) -> Result<(), WireError> {
         self.buffer.extend_from_slice(bytes);
-        while let Some(length) = self.buffer.first_chunk().map(|length| u32::from_le_bytes(*length) as usize) {
+        while let Some(length) = self.buffer.first_chunk().map(|length| u32::from_le_bytes(*length) as usize)
+        {
             if length > ITEM_MAX {
                 return Err(WireError::TooLong { what: "transfer item", length, max: ITEM_MAX });
             }
@@ -255,7 +256,8 @@ impl Received {
         let same = |inode: u64, hash: &[u8; 32]| tree.entry(inode).is_some_and(|entry| entry.hash() == hash);
         let wanted = self.index.iter().filter(|(inode, hash)| !same(*inode, hash)).map(|(inode, _)| *inode);
         let theirs: BTreeSet<u64> = self.index.iter().map(|(inode, _)| *inode).collect();
-        let compared = tree.entries().map(Entry::inode).filter(|inode| self.buckets.contains(&bucket_of(*inode)));
+        let compared =
+            tree.entries().map(Entry::inode).filter(|inode| self.buckets.contains(&bucket_of(*inode)));
         (wanted.collect(), compared.filter(|inode| !theirs.contains(inode)).collect())
     }
 }

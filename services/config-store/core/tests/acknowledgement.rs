@@ -1,5 +1,7 @@
 //! When a write is acknowledged, refused, or of unknown outcome, and that the first kind survives.
 
+#![allow(clippy::unwrap_used, reason = "a test program: what is not there fails it")]
+
 mod world;
 
 use std::time::Duration;

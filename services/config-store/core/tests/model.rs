@@ -1,11 +1,11 @@
 //! The tree against a model that is obviously right: a map from paths to contents.
 
+#![allow(clippy::unwrap_used, reason = "a test program: what is not there fails it")]
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use config_store_core::{
-    ConfigPath, Entry, Expect, FILE_MAX, Operation, Replacement, Tree,
-};
+use config_store_core::{ConfigPath, Entry, Expect, FILE_MAX, Operation, Replacement, Tree};
 use proptest::prelude::*;
 
 /// `None` is a directory.

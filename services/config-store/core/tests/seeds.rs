@@ -1,5 +1,7 @@
 //! Whole groups under random faults, many seeds: safety at every step, then liveness once it is calm.
 
+#![allow(clippy::unwrap_used, reason = "a test program: what is not there fails it")]
+
 mod world;
 
 use std::time::Duration;
@@ -23,7 +25,8 @@ fn operation(world: &mut World) -> Operation {
         4 => Operation::Create { path },
         5 => Operation::Write { path, offset: 3, truncate: false, content: Bytes::from_static(b"written") },
         size => {
-            let length = if size == 9 && world.chance.below(20) == 0 { 600_000 } else { world.chance.below(50) };
+            let length =
+                if size == 9 && world.chance.below(20) == 0 { 600_000 } else { world.chance.below(50) };
             let byte = world.chance.next() as u8;
             Operation::Put { path, expect: Expect::Any, content: Bytes::from(vec![byte; length]) }
         }

@@ -1,14 +1,17 @@
 //! What happens when members come, go, stall and differ: who gets what from whom, and what is kept.
 
+#![allow(clippy::unwrap_used, reason = "a test program: what is not there fails it")]
+
 mod world;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use config_store_core::{
-    Compacted, ConflictItem, Input, LOG_WINDOW, Message, QuorumView, RequestError, Signed, Space, State,
+    Compacted, ConflictItem, Input, LOG_WINDOW, Message, Operation, QuorumView, RequestError, Signed, Space,
+    State,
 };
-use world::{World, node, machine_events};
+use world::{World, machine_events, node};
 
 fn synced(count: u32) -> World {
     let mut world = World::new(11, count);
@@ -87,7 +90,10 @@ fn a_node_that_is_further_behind_than_the_log_compares_by_index() {
     assert_eq!((stats.deltas_adopted, stats.indexes_adopted, stats.conflicts_kept), (0, 1, 0));
     let whole_log = LOG_WINDOW * 120;
     assert!(stats.transfer_bytes_received < whole_log + 10_000, "{}", stats.transfer_bytes_received);
-    assert_eq!(world.replica(node(3)).changes_since(5), Err(Compacted { oldest: world.replica(node(3)).log().first() }));
+    assert_eq!(
+        world.replica(node(3)).changes_since(5),
+        Err(Compacted { oldest: world.replica(node(3)).log().first() })
+    );
 }
 
 #[test]
@@ -122,6 +128,29 @@ fn what_a_minority_had_applied_is_kept_as_a_conflict_copy_and_nothing_else_is_to
     assert!(matches!(&items[2], ConflictItem::Record(record) if record.version() == before));
     assert_eq!(items.len(), 3);
     assert!(world.replica(node(1)).stats().transfer_bytes_received < 60_000);
+}
+
+#[test]
+fn an_inode_that_was_a_file_in_the_lost_history_may_be_a_directory_in_the_one_that_won() {
+    // given: inode 2 is a file with content on node 1, and a directory everywhere else
+    let mut world = synced(3);
+    world.cut_off = true;
+    world.put(node(1), "f", b"content");
+    world.drain_alone(node(1));
+    apart(&mut world, &[&[1], &[2, 3]]);
+    world.run_until("in sync", 5, |world| world.replica(node(2)).state() == State::Synced);
+    let id = world.fresh_id();
+    world.request(node(2), id, Operation::Mkdir { path: "d".parse().unwrap() }, Duration::from_secs(5));
+    world.drain();
+    together_again(&mut world);
+
+    // when
+    world.power_off(node(1));
+    world.start_process(node(1));
+
+    // then: its disk can be loaded
+    together_again(&mut world);
+    assert!(world.replica(node(1)).tree().entry(2).unwrap().is_directory());
 }
 
 #[test]
@@ -218,7 +247,8 @@ fn an_operation_that_one_replica_cannot_read_costs_it_one_round() {
     // given
     let mut world = synced(3);
     let epoch = world.replica(node(3)).epoch();
-    let message = Message::Operation { epoch, head: Bytes::from_static(b"from the future"), content: Bytes::new() };
+    let message =
+        Message::Operation { epoch, head: Bytes::from_static(b"from the future"), content: Bytes::new() };
     let payload = Signed { incarnation: 1, serial: 1, message }.encode();
 
     // when: the others could read it; to this one it is noise
@@ -350,7 +380,10 @@ fn watchers_see_only_what_can_no_longer_be_lost() {
     world.put(node(1), "f", b"x");
     world.drain_but(|_, _| true);
     assert_eq!(world.replica(node(2)).tree().version(), 2);
-    assert_eq!((world.replica(node(2)).committed(), world.replica(node(2)).changes_since(1)), (1, Ok(vec![])));
+    assert_eq!(
+        (world.replica(node(2)).committed(), world.replica(node(2)).changes_since(1)),
+        (1, Ok(vec![]))
+    );
     world.drain();
     assert_eq!(world.replica(node(2)).changes_since(1).unwrap().len(), 1);
 }

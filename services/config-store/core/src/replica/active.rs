@@ -110,7 +110,12 @@ impl Replica {
         result
     }
 
-    fn perform_new(&mut self, epoch: Epoch, envelope: &Envelope, head: &[u8]) -> Result<Applied, OperationError> {
+    fn perform_new(
+        &mut self,
+        epoch: Epoch,
+        envelope: &Envelope,
+        head: &[u8],
+    ) -> Result<Applied, OperationError> {
         let effect = self.tree.apply(envelope.origin, envelope.mtime, &envelope.operation)?;
         let record = Record::new(epoch, self.log.chain(), envelope, head, &effect);
         let applied = Applied::of(&record);
@@ -234,7 +239,9 @@ impl Replica {
             }
             _ => return,
         };
-        let (Some(position), Some(version)) = (ledger.committed(), ledger.committed_version()) else { return };
+        let (Some(position), Some(version)) = (ledger.committed(), ledger.committed_version()) else {
+            return;
+        };
         self.show(version);
         let replies = self.requests.commit(position);
         self.reply_all(replies);

@@ -280,7 +280,9 @@ impl Replica {
         let admitted = match self.phase_state() {
             State::Failed => Err(RequestError::StoreFailed),
             State::Alone | State::NotQuorate => Err(self.not_quorate()),
-            State::Local | State::Synchronising | State::Synced => self.requests.admit(handle, wish, deadline),
+            State::Local | State::Synchronising | State::Synced => {
+                self.requests.admit(handle, wish, deadline)
+            }
         };
         if let Err(error) = admitted {
             self.outputs.push_back(Output::Reply { handle, reply: Err(error) });

@@ -53,7 +53,8 @@ impl Replica {
     /// Whether this replica may start a round: it sees its ring quorate, with enough replicas.
     pub(super) fn may_start(&self) -> bool {
         let settled = self.group.as_ref().is_some_and(|group| group.settled);
-        let right_ring = self.group.as_ref().map(|group| group.ring) == self.view.as_ref().map(|view| view.ring);
+        let right_ring =
+            self.group.as_ref().map(|group| group.ring) == self.view.as_ref().map(|view| view.ring);
         settled && right_ring && self.check_quorum().is_ok()
     }
 

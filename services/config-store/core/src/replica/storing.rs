@@ -114,6 +114,7 @@ fn is_news(active: &Active, position: u64) -> bool {
 }
 
 fn size(batch: &Batch) -> u64 {
-    let bytes = batch.writes.iter().map(|write| write.key.len() + write.value.as_ref().map_or(0, |v| v.len()));
+    let bytes =
+        batch.writes.iter().map(|write| write.key.len() + write.value.as_ref().map_or(0, |v| v.len()));
     bytes.sum::<usize>() as u64
 }

@@ -44,7 +44,8 @@ impl Replica {
         tracing::debug!(node = %self.settings.node, %winner, %epoch, version = target.version, ?catch_up, "states");
         self.promised = epoch;
         self.builder.touch_meta();
-        let jobs = if winner == self.settings.node { self.delta_jobs(&target, &states) } else { VecDeque::new() };
+        let jobs =
+            if winner == self.settings.node { self.delta_jobs(&target, &states) } else { VecDeque::new() };
         self.phase = Phase::Update(Box::new(Update {
             round: exchange.round,
             participants: exchange.participants,
@@ -128,10 +129,8 @@ impl Replica {
         match message {
             Message::IndexRequest { sums, .. } => self.index_requested(from, &sums),
             Message::Want { last, inodes, .. } => self.wanted(from, last, inodes),
-            Message::Piece { to, kind, first, last, bytes, .. } => {
-                if to.contains(&self.settings.node) {
-                    self.piece(now, kind, first, last, &bytes);
-                }
+            Message::Piece { to, kind, first, last, bytes, .. } if to.contains(&self.settings.node) => {
+                self.piece(now, kind, first, last, &bytes);
             }
             Message::Ready { epoch, checksum, .. } => self.member_ready(now, from, epoch, checksum),
             _ => {}

@@ -84,7 +84,12 @@ impl Tree {
     ///
     /// # Errors
     /// [`OperationError`] when the operation is refused; the tree is untouched then.
-    pub fn apply(&mut self, origin: u32, mtime: u32, operation: &Operation) -> Result<Effect, OperationError> {
+    pub fn apply(
+        &mut self,
+        origin: u32,
+        mtime: u32,
+        operation: &Operation,
+    ) -> Result<Effect, OperationError> {
         let plan = self.check(origin, operation)?;
         Ok(self.perform(plan, origin, mtime))
     }

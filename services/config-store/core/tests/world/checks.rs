@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use config_store_core::{
-    Applied, Batch, Change, ChainHash, Checksum, ConflictItem, Epoch, Handle, Output, Replica, Reply,
+    Applied, Batch, ChainHash, Change, Checksum, ConflictItem, Epoch, Handle, Output, Replica, Reply,
     RequestError, RequestId, Space,
 };
 use quorate_types::NodeId;

@@ -16,8 +16,8 @@ use std::{
 
 use bytes::Bytes;
 use config_store_core::{
-    Expect, Extensions, Input, Operation, OperationRequest, Output, QuorumView, Replica,
-    RequestId, Space, State,
+    Expect, Extensions, Input, Operation, OperationRequest, Output, QuorumView, Replica, RequestId, Space,
+    State,
 };
 use quorate_types::{NodeId, RingId};
 
@@ -123,7 +123,8 @@ impl World {
             machine.inbox.extend(component.order[machine.cursor..regular].iter().cloned());
             machine.inbox.push_back(Event::Transitional);
             let rest = component.order[regular..].iter();
-            let ours = rest.filter(|event| matches!(event, Event::Message { from, .. } if together.contains(from)));
+            let ours =
+                rest.filter(|event| matches!(event, Event::Message { from, .. } if together.contains(from)));
             machine.inbox.extend(ours.cloned());
             machine.cursor = 0;
         }
@@ -145,7 +146,8 @@ impl World {
         let total = self.machines.len() as u32;
         for component in &self.components {
             let votes: BTreeMap<NodeId, u32> = component.machines.iter().map(|id| (*id, 1)).collect();
-            let absent = self.machines.keys().copied().filter(|id| !component.machines.contains(id)).collect();
+            let absent =
+                self.machines.keys().copied().filter(|id| !component.machines.contains(id)).collect();
             let quorum = total / 2 + 1;
             let view = QuorumView {
                 ring: component.ring,
@@ -182,7 +184,9 @@ impl World {
         let parts: Vec<Vec<NodeId>> = self
             .components
             .iter()
-            .map(|component| component.machines.iter().copied().filter(|other| *other != id).collect::<Vec<_>>())
+            .map(|component| {
+                component.machines.iter().copied().filter(|other| *other != id).collect::<Vec<_>>()
+            })
             .filter(|part| !part.is_empty())
             .collect();
         self.partition(&parts);
@@ -193,7 +197,8 @@ impl World {
         self.next_incarnation += 1;
         self.machines.get_mut(&id).unwrap().start(id, self.next_incarnation);
         self.checks.restarted(id);
-        let Some(index) = self.components.iter().position(|component| component.machines.contains(&id)) else {
+        let Some(index) = self.components.iter().position(|component| component.machines.contains(&id))
+        else {
             return;
         };
         let component = &mut self.components[index];
@@ -310,7 +315,13 @@ impl World {
     }
 
     /// A local caller asks for an operation.
-    pub fn request(&mut self, id: NodeId, request: [u8; 16], operation: Operation, patience: Duration) -> u64 {
+    pub fn request(
+        &mut self,
+        id: NodeId,
+        request: [u8; 16],
+        operation: Operation,
+        patience: Duration,
+    ) -> u64 {
         let handle = self.next_handle;
         self.next_handle += 1;
         if self.machines[&id].stopped || !self.machines[&id].is_running() {
@@ -384,7 +395,9 @@ impl World {
 
     /// Only this member sends, receives and stores.
     pub fn drain_alone(&mut self, id: NodeId) {
-        while self.send(id) | self.deliver(id, usize::MAX / 2) | self.consume(id, usize::MAX) | self.store(id) {}
+        while self.send(id) | self.deliver(id, usize::MAX / 2) | self.consume(id, usize::MAX) | self.store(id)
+        {
+        }
     }
 
     pub fn replica(&self, id: NodeId) -> &Replica {
@@ -415,7 +428,8 @@ impl World {
 
     pub fn same_trees(&self) -> bool {
         let sums = self.machines.values().filter_map(|machine| machine.replica.as_ref());
-        let sums: BTreeSet<_> = sums.map(|replica| (replica.tree().version(), replica.tree().checksum())).collect();
+        let sums: BTreeSet<_> =
+            sums.map(|replica| (replica.tree().version(), replica.tree().checksum())).collect();
         sums.len() == 1
     }
 
