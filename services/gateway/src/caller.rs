@@ -60,18 +60,7 @@ impl Identifier {
     }
 
     fn local(&self, socket: &UdsConnectInfo) -> Result<Caller, Status> {
-        let uid = socket.peer_cred.map(|peer| peer.uid());
-        match uid {
-            Some(uid) if uid == self.socket_owner || uid == ROOT_UID => Ok(Caller::Local { uid }),
-            uid => {
-                let uid = uid.map_or_else(|| "unknown".to_owned(), |uid| uid.to_string());
-                let message = format!(
-                    "this socket is for user {} and root; the call comes from user {uid}",
-                    self.socket_owner
-                );
-                Err(status::error(Code::PermissionDenied, "FOREIGN_USER", message, [("uid", uid)]))
-            }
-        }
+        local_user(socket.peer_cred.map(|peer| peer.uid()), self.socket_owner)
     }
 
     async fn joiner(&self, text: Result<&str, Status>) -> Result<Caller, Status> {
@@ -114,6 +103,18 @@ impl Identifier {
     }
 }
 
+/// The operator is whoever owns the socket, and root.
+fn local_user(uid: Option<u32>, owner: u32) -> Result<Caller, Status> {
+    match uid {
+        Some(uid) if uid == owner || uid == ROOT_UID => Ok(Caller::Local { uid }),
+        uid => {
+            let uid = uid.map_or_else(|| "unknown".to_owned(), |uid| uid.to_string());
+            let message = format!("this socket is for user {owner} and root; the call comes from user {uid}");
+            Err(status::error(Code::PermissionDenied, "FOREIGN_USER", message, [("uid", uid)]))
+        }
+    }
+}
+
 fn refused(reason: &'static str, message: String, id: &str) -> Status {
     status::error(Code::Unauthenticated, reason, message, [("token_id", id)])
 }
@@ -144,6 +145,16 @@ mod tests {
         assert_eq!(bearer(&headers("Bearer abc")).unwrap().unwrap(), "abc");
         assert_eq!(bearer(&headers("bearer abc")).unwrap().unwrap(), "abc");
         assert!(bearer(&HeaderMap::new()).is_none());
+    }
+
+    #[test]
+    fn only_the_sockets_owner_and_root_are_the_operator() {
+        assert_eq!(local_user(Some(1000), 1000).unwrap(), Caller::Local { uid: 1000 });
+        assert_eq!(local_user(Some(0), 1000).unwrap(), Caller::Local { uid: 0 });
+        for foreign in [Some(1001), None] {
+            let status = local_user(foreign, 1000).unwrap_err();
+            assert_eq!(status::reason(&status).unwrap().reason, "FOREIGN_USER");
+        }
     }
 
     #[test]

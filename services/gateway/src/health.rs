@@ -121,9 +121,10 @@ impl Following {
         if self.watch.is_none() {
             tokio::time::sleep(self.pause).await;
             let request = HealthCheckRequest { service: self.service.clone() };
-            // No deadline: a watch lasts. The answer's headers come at once or the connection fails.
-            let watch = HealthClient::new(self.channel.clone()).watch(request).await;
-            self.watch = watch.ok().map(Response::into_inner);
+            // The call itself has no deadline, as a watch lasts; its beginning has.
+            let mut client = HealthClient::new(self.channel.clone());
+            let watch = tokio::time::timeout(CHECK, client.watch(request)).await;
+            self.watch = watch.ok().and_then(Result::ok).map(Response::into_inner);
         }
         if let Some(watch) = &mut self.watch
             && let Ok(Some(answer)) = watch.message().await

@@ -83,3 +83,33 @@ async fn drained(shutdown: CancellationToken) {
     tokio::time::sleep(DRAIN).await;
     tracing::warn!(after = ?DRAIN, "calls did not end in time and are dropped");
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpStream,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn metrics_are_plain_http() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let router = Router::new().route("/metrics", get(async || "up 1"));
+        let served = tokio::spawn(metrics(router, listener, shutdown.clone()));
+
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("up 1"), "{answer}");
+        shutdown.cancel();
+        assert!(served.await.unwrap().is_ok());
+    }
+}

@@ -50,13 +50,12 @@ impl NewCluster {
     #[must_use]
     pub fn print(&self) -> String {
         let mut conf = ConfTree::default();
-        let ip_version = if self.address.is_ipv4() { "ipv4" } else { "ipv6" };
         let settings = [
             ("totem.version", "2".to_owned()),
             ("totem.cluster_name", self.name.to_string()),
             ("totem.config_version", "1".to_owned()),
             ("totem.transport", "udpu".to_owned()),
-            ("totem.ip_version", ip_version.to_owned()),
+            ("totem.ip_version", "ipv4-6".to_owned()),
             ("totem.secauth", "off".to_owned()),
             ("totem.token", TOKEN_MS.to_string()),
             ("totem.token_coefficient", TOKEN_COEFFICIENT_MS.to_string()),

@@ -78,6 +78,7 @@ async fn check(node: &ThisNode, what: &str, request: CreateClusterRequest) -> Re
         checks.fail("VOTES_INVALID", votes, "the first node needs at least 1 vote, else nobody is quorate");
     }
     in_cluster(node, what, &mut checks).await?;
+    ready::all_answer(&node.daemons, &mut checks).await;
     let addresses = address::resolve(&request.link_addresses, node.address, &mut checks, &mut warnings).await;
     if request.link_addresses.len() > 1 {
         let count = request.link_addresses.len();

@@ -14,7 +14,10 @@ use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
 use super::progress::Progress;
-use crate::client::{Daemons, READ};
+use crate::{
+    client::{Daemons, READ},
+    refusal::Checks,
+};
 
 /// How long to wait for others.
 #[derive(Debug, Clone, Copy)]
@@ -124,6 +127,17 @@ async fn quorate(daemons: &Daemons, pause: Duration) {
 async fn in_sync(daemons: &Daemons, pause: Duration) {
     while !tree_now(daemons).await.is_ok_and(|tree| tree.state() == State::Synchronised) {
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Notes each daemon that does not answer: none of the life cycle works without all of them.
+pub async fn all_answer(daemons: &Daemons, checks: &mut Checks) {
+    let (ring, votes, tree) = tokio::join!(ring_now(daemons), votes_now(daemons), tree_now(daemons));
+    for (daemon, answer) in [("membershipd", ring.err()), ("quorumd", votes.err()), ("configd", tree.err())] {
+        if let Some(status) = answer {
+            let why = format!("{daemon} does not answer on this node ({}); is it running?", status.message());
+            checks.fail("DAEMON_UNAVAILABLE", daemon, why);
+        }
     }
 }
 

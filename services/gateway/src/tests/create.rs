@@ -67,6 +67,19 @@ async fn all_failed_checks_are_told_together_and_nothing_is_changed() {
 }
 
 #[tokio::test]
+async fn a_daemon_that_does_not_run_is_found_before_anything_is_changed() {
+    let world = World::new();
+    let node = TestNode::start(&world, "n1", true).await;
+    std::fs::remove_file(node.root.socket("quorumd")).unwrap();
+
+    let status = node.create().await.unwrap_err();
+
+    assert_eq!(reason(&status), "DAEMON_UNAVAILABLE");
+    assert!(status.message().contains("quorumd does not answer"), "{}", status.message());
+    assert!(world.paths().is_empty() && !node.is_in_cluster());
+}
+
+#[tokio::test]
 async fn a_second_create_is_refused() {
     let node = TestNode::start(&World::new(), "n1", true).await;
     node.create().await.unwrap();

@@ -6,7 +6,7 @@ use quorate_daemon::status;
 use quorate_proto::gateway::v1::JoinClusterRequest;
 use tonic::{Code, Status};
 
-use super::super::{ThisNode, address, create::in_cluster, guests};
+use super::super::{ThisNode, address, create::in_cluster, guests, ready};
 use crate::{
     fingerprint::Fingerprint,
     member,
@@ -50,6 +50,7 @@ pub(super) async fn make(node: &ThisNode, request: JoinClusterRequest) -> Result
     let (mut checks, mut warnings) = (Checks::default(), Vec::new());
     check_expiry(&token, SystemTime::now(), &mut checks);
     in_cluster(node, &what, &mut checks).await?;
+    ready::all_answer(&node.daemons, &mut checks).await;
     check_guests(node, &what, request.force, &mut checks, &mut warnings).await?;
     let addresses = address::resolve(&request.link_addresses, node.address, &mut checks, &mut warnings).await;
     let members = members(&request.address, &token);
