@@ -1,0 +1,72 @@
+# Build it, test it, show it. `make help` lists the targets.
+
+CARGO ?= cargo
+# Cargo's own default, unless the environment says otherwise.
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+BIN := $(TARGET_DIR)/debug
+# How many seeds of the simulator `make test` runs.
+SEEDS ?= 1..200
+# The lock file says what is built; the same packages are always built together, so that nothing is built twice.
+FLAGS := --workspace --locked
+
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.NOTPARALLEL:
+.PHONY: help demo build test deps deps-test format lint unit docs licences simulate python cluster bench clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: build ## Three nodes on this machine: a cluster's life in six steps, each checked
+	$(BIN)/playground demo
+
+build: deps ## Build everything
+	$(CARGO) build $(FLAGS)
+
+test: deps-test format lint unit docs licences simulate python cluster ## Everything that a change must pass
+	$(BIN)/playground demo
+
+deps: ## Install or name what the build needs
+	@scripts/install-deps
+
+deps-test: ## Install or name what the tests need
+	@scripts/install-deps test
+
+format: ## Check the format
+	$(CARGO) fmt --all --check
+
+lint: deps ## Check with clippy; warnings are errors
+	$(CARGO) clippy $(FLAGS) --all-targets -- -D warnings
+
+unit: build ## All tests of all crates but the cluster tests
+	if $(CARGO) nextest --version >/dev/null 2>&1; then \
+	    $(CARGO) nextest run $(FLAGS) --exclude cluster-tests && \
+	    $(CARGO) test $(FLAGS) --exclude cluster-tests --doc; \
+	else \
+	    $(CARGO) test $(FLAGS) --exclude cluster-tests; \
+	fi
+
+docs: deps ## Build the documentation; broken links are errors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(FLAGS) --no-deps
+
+licences: ## Check licences and banned crates, if cargo-deny is installed
+	if $(CARGO) deny --version >/dev/null 2>&1; then \
+	    $(CARGO) deny --locked check licenses bans sources; \
+	else \
+	    echo "cargo-deny is not installed: licences are not checked"; \
+	fi
+
+simulate: build ## Run seeds of the simulator: make simulate SEEDS=1..1000
+	$(BIN)/simulate --seeds $(SEEDS)
+
+python: build deps-test ## The Python client and the trace sink against real nodes
+	integration/python/run-tests
+
+cluster: build deps-test ## Real daemons on the playground: partitions, crashes, joins
+	$(CARGO) test --locked -p cluster-tests
+
+bench: build ## Measure
+	$(CARGO) bench $(FLAGS)
+
+clean: ## Remove what was built
+	$(CARGO) clean
