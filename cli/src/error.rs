@@ -136,7 +136,7 @@ impl Report {
         let reason =
             details.error_info().map_or_else(|| code_name(status.code()), |info| info.reason.clone());
         let message = if status.message().is_empty() { "no message" } else { status.message() };
-        Self { reason, message: message.to_owned(), details: detail_lines(&details) }
+        Self { reason, message: message.to_owned(), details: detail_lines(&details, message) }
     }
 }
 
@@ -147,14 +147,15 @@ impl fmt::Display for Report {
     }
 }
 
-/// Every detail of a status, the most important first: failed checks, bad fields, facts, what to do next.
-fn detail_lines(details: &ErrorDetails) -> Vec<String> {
-    let mut lines = failed_checks(details);
+/// Every detail of a status that its message does not tell, the most important first: failed checks, bad fields,
+/// facts, what to do next.
+fn detail_lines(details: &ErrorDetails, message: &str) -> Vec<String> {
+    let mut lines = failed_checks(details, message);
     if let Some(request) = details.bad_request() {
-        let fields = request.field_violations.iter();
+        let fields = request.field_violations.iter().filter(|field| !message.contains(&field.description));
         lines.extend(fields.map(|field| format!("{}: {}", field.field, field.description)));
     }
-    lines.extend(facts(details));
+    lines.extend(facts(details, message));
     if let Some(delay) = details.retry_info().and_then(|info| info.retry_delay) {
         lines.push(format!("retry after {:.1} s", delay.as_secs_f32()));
     }
@@ -164,15 +165,26 @@ fn detail_lines(details: &ErrorDetails) -> Vec<String> {
     lines
 }
 
-fn failed_checks(details: &ErrorDetails) -> Vec<String> {
+fn failed_checks(details: &ErrorDetails, message: &str) -> Vec<String> {
     let Some(failure) = details.precondition_failure() else { return Vec::new() };
-    let width = failure.violations.iter().map(|check| check.subject.chars().count()).max().unwrap_or(0);
+    let checks = failure.violations.iter().filter(|check| !message.contains(&check.description));
+    let width = checks.clone().map(|check| check.subject.chars().count()).max().unwrap_or(0);
     let line = |subject: &str, text: &str| format!("FAIL {subject:<width$}  {text}");
-    failure.violations.iter().map(|check| line(&check.subject, &check.description)).collect()
+    checks.map(|check| line(&check.subject, &check.description)).collect()
+}
+
+/// Whether a text has a value as a word of its own: `2` is in `2 needed` and not in `hp2`.
+fn tells(text: &str, value: &str) -> bool {
+    let is_part = |letter: char| letter.is_alphanumeric();
+    text.match_indices(value).any(|(start, _)| {
+        let before = text[..start].chars().next_back();
+        let after = text[start + value.len()..].chars().next();
+        !before.is_some_and(is_part) && !after.is_some_and(is_part)
+    })
 }
 
 /// The facts of an `ErrorInfo`: votes in one sentence, the rest by name, the next step last.
-fn facts(details: &ErrorDetails) -> Vec<String> {
+fn facts(details: &ErrorDetails, message: &str) -> Vec<String> {
     let Some(info) = details.error_info() else { return Vec::new() };
     let mut facts: Vec<(&str, &str)> = info.metadata.iter().map(|(key, value)| (&**key, &**value)).collect();
     facts.sort_unstable();
@@ -184,6 +196,7 @@ fn facts(details: &ErrorDetails) -> Vec<String> {
         lines.push(format!("votes present {present} of {expected} expected, {needed} needed"));
         facts.retain(|(key, _)| !key.starts_with("votes_"));
     }
+    facts.retain(|(key, value)| *key != "reasons" && !tells(message, value));
     facts.sort_by_key(|(key, _)| *key == "next");
     lines.extend(facts.iter().map(|(key, value)| format!("{}: {value}", key.replace('_', " "))));
     lines
@@ -243,6 +256,25 @@ mod tests {
             lines,
             ["FAIL guests  this node has guests 100, 101", "FAIL time    the clock differs by 4.2 s"]
         );
+    }
+
+    #[test]
+    fn what_the_message_tells_is_not_repeated() {
+        let metadata = [("subject", "hp2"), ("node", "hp3"), ("limit", "2")];
+        let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let mut details = ErrorDetails::with_error_info("NODE_ID_TAKEN", "quorate", metadata);
+        details.add_precondition_failure_violation("NODE_ID_TAKEN", "2", "node id 2 is used by 'hp3'");
+        let message = "cannot admit 'hp2': node id 2 is used by 'hp3'; nothing was changed";
+        let status = Status::with_error_details(Code::FailedPrecondition, message, details);
+        assert_eq!(Error::from(status).report().details, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_value_is_told_only_as_a_word_of_its_own() {
+        assert!(tells("2 needed", "2"));
+        assert!(tells("node 'hp2'", "hp2"));
+        assert!(!tells("node hp2", "2"));
+        assert!(!tells("20 needed", "2"));
     }
 
     #[test]
