@@ -1,0 +1,116 @@
+//! Between the core's words and messages.
+
+use config_store_core::{Change, ChangeKind, ConfigPath, Entry, Kind, State, TraceContext, Tree};
+use quorate_proto::config::v1::{self as proto, EntryKind, change, get_status_response};
+
+fn timestamp(seconds: u32) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: seconds.into(), nanos: 0 }
+}
+
+/// An entry without its content.
+pub(crate) fn entry(path: &ConfigPath, entry: &Entry) -> proto::Entry {
+    let head = entry.head();
+    proto::Entry {
+        path: path.to_string(),
+        kind: kind(head.kind).into(),
+        size: entry.content().len() as u64,
+        version: head.version,
+        writer: head.writer,
+        modified: Some(timestamp(head.mtime)),
+    }
+}
+
+fn kind(kind: Kind) -> EntryKind {
+    match kind {
+        Kind::File => EntryKind::File,
+        Kind::Directory => EntryKind::Directory,
+    }
+}
+
+/// A change; attributes of an entry that is still there are its present ones.
+pub(crate) fn change(change: &Change, tree: &Tree) -> proto::Change {
+    let kind = match change.kind {
+        ChangeKind::Created(_) | ChangeKind::Written | ChangeKind::Touched => change::Kind::Put,
+        ChangeKind::Renamed => change::Kind::Renamed,
+        ChangeKind::Deleted => change::Kind::Deleted,
+    };
+    let present = tree.entry(change.inode).map(|present| entry(&change.path, present));
+    let gone = || proto::Entry {
+        path: change.path.to_string(),
+        version: change.version,
+        writer: change.writer,
+        modified: Some(timestamp(change.mtime)),
+        ..proto::Entry::default()
+    };
+    proto::Change {
+        kind: kind.into(),
+        version: change.version,
+        entry: Some(present.unwrap_or_else(gone)),
+        old_path: change.from.as_ref().map(ToString::to_string).unwrap_or_default(),
+    }
+}
+
+/// The sign that everything must be read again.
+pub(crate) fn reloaded(version: u64) -> proto::Change {
+    proto::Change { kind: change::Kind::Reloaded.into(), version, ..proto::Change::default() }
+}
+
+/// Whether a change is of interest below a prefix, before or after it.
+pub(crate) fn concerns(change: &Change, prefix: &ConfigPath) -> bool {
+    is_below(&change.path, prefix) || change.from.as_ref().is_some_and(|from| is_below(from, prefix))
+}
+
+/// Whether a path is the prefix or lies below it.
+pub(crate) fn is_below(path: &ConfigPath, prefix: &ConfigPath) -> bool {
+    let mut names = path.names();
+    prefix.names().all(|name| names.next() == Some(name))
+}
+
+/// What a replica does, for clients.
+pub(crate) fn state(state: State) -> get_status_response::State {
+    use get_status_response::State as Wire;
+    match state {
+        State::Local => Wire::Standalone,
+        State::Alone | State::NotQuorate => Wire::ReadOnly,
+        State::Synchronising => Wire::Synchronising,
+        State::Synced => Wire::Synchronised,
+        State::Failed => Wire::Failed,
+    }
+}
+
+/// From the text of W3C trace context to what travels in an operation.
+pub(crate) fn trace_context(traceparent: &str) -> Option<TraceContext> {
+    let context = quorate_daemon::trace_context::parse(traceparent)?;
+    Some(TraceContext {
+        trace_id: context.trace_id().to_bytes(),
+        span_id: context.span_id().to_bytes(),
+        flags: context.trace_flags().to_u8(),
+    })
+}
+
+/// The reverse of [`trace_context`].
+pub(crate) fn traceparent(context: &TraceContext) -> String {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    format!("00-{}-{}-{:02x}", hex(&context.trace_id), hex(&context.span_id), context.flags)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_covers_whole_names_only() {
+        let path = |text: &str| text.parse::<ConfigPath>().expect("a path");
+        assert!(is_below(&path("nodes/hp1/config"), &path("nodes/hp1")));
+        assert!(is_below(&path("nodes"), &ConfigPath::root()));
+        assert!(is_below(&path("nodes"), &path("nodes")));
+        assert!(!is_below(&path("nodes-old"), &path("nodes")));
+    }
+
+    #[test]
+    fn a_trace_context_survives_the_way_through_an_operation() {
+        let text = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let context = trace_context(text).expect("valid");
+        assert_eq!(traceparent(&context), text);
+    }
+}

@@ -1,0 +1,518 @@
+//! The one task that owns the replica: it feeds it and carries out what it asks for.
+//!
+//! Inputs are calls, what the group delivers, the votes, batches that reached the disk, and time. A burst
+//! of the group is handed in whole, so that the replica stores it as one batch.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use bytes::Bytes;
+use config_store_core::{
+    Applied, Change, ConfigPath, Envelope, Extensions, Handle, Input, OperationRequest, Output, Replica,
+    Reply, RequestId, Settings, State,
+};
+use quorate_daemon::Health;
+use quorate_proto::{config::v1 as proto, quorum::v1::QuorumStatus};
+use quorate_types::{NodeId, RingId};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::Span;
+
+use crate::{
+    convert,
+    error::Error,
+    group::GroupInput,
+    group_events,
+    handle::{Command, Write},
+    identity::{Identity, IdentitySource},
+    metrics::StoreMetrics,
+    read, refusal,
+    rocks::{Store, StoreError},
+    store_thread::{StoreThread, Written},
+    votes,
+    watchers::Watchers,
+};
+
+/// Where in the tree the cluster's configuration lies.
+const COROSYNC_CONF: &str = "corosync.conf";
+/// Between two attempts to use a store that failed.
+const STORE_RETRY: Duration = Duration::from_secs(5);
+
+/// What the driver is made of.
+pub(crate) struct Parts {
+    pub(crate) store_path: PathBuf,
+    pub(crate) identities: IdentitySource,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) group: mpsc::Receiver<GroupInput>,
+    pub(crate) quorum: mpsc::Receiver<Option<QuorumStatus>>,
+    /// Wakes the group's task to leave and join anew.
+    pub(crate) rejoin: Arc<Notify>,
+    /// Follows the tree's corosync.conf.
+    pub(crate) conf: watch::Sender<Option<Bytes>>,
+    pub(crate) health: Health,
+    pub(crate) metrics: StoreMetrics,
+    pub(crate) shutdown: CancellationToken,
+}
+
+enum Waiting {
+    Write(oneshot::Sender<Result<(Applied, Option<proto::Entry>), Error>>),
+    Barrier(oneshot::Sender<Result<(), Error>>),
+}
+
+/// The replica and everything around it.
+pub(crate) struct Driver {
+    parts: Parts,
+    replica: Replica,
+    identity: Identity,
+    store: StoreThread,
+    written: mpsc::UnboundedReceiver<Written>,
+    outgoing: Option<mpsc::UnboundedSender<Vec<Bytes>>>,
+    multicasts: Vec<Bytes>,
+    votes: Option<QuorumStatus>,
+    waiting: BTreeMap<Handle, Waiting>,
+    last_handle: Handle,
+    watchers: Watchers,
+    /// Spans of operations whose batch is not on disk yet.
+    applying: Vec<Span>,
+    ring: RingId,
+    conflict_keys: u64,
+    store_failure: Option<String>,
+    store_retry: Option<Instant>,
+    batch_started: Option<Instant>,
+}
+
+enum Turn {
+    Command(Option<Command>),
+    Group(Option<GroupInput>),
+    Quorum(Option<Option<QuorumStatus>>),
+    Written(Option<Written>),
+    Deadline,
+    Stop,
+}
+
+struct Opened {
+    replica: Replica,
+    store: StoreThread,
+    written: mpsc::UnboundedReceiver<Written>,
+    conflict_keys: u64,
+}
+
+fn open(path: &std::path::Path, identity: &Identity) -> Result<Opened, Error> {
+    std::fs::create_dir_all(path).map_err(|source| Error::SetAside { path: path.to_owned(), source })?;
+    let store = Store::open(path)?;
+    let image = store.load()?;
+    let conflict_keys = store.conflict_keys()?;
+    let node = identity.node.unwrap_or(STANDALONE_NODE);
+    let mut replica = Replica::load(Settings::new(node, rand::random()), image);
+    replica.handle_input(Instant::now(), Input::LocalMode(identity.node.is_none()));
+    let (completions, written) = mpsc::unbounded_channel();
+    let store = StoreThread::start(Arc::new(store), completions)?;
+    Ok(Opened { replica, store, written, conflict_keys })
+}
+
+/// Stands for this node while it is in no cluster; never leaves the process.
+const STANDALONE_NODE: NodeId = match NodeId::new(1) {
+    Ok(node) => node,
+    Err(_) => panic!("1 is not 0"),
+};
+
+impl Driver {
+    /// Opens the store and loads the replica.
+    pub(crate) fn open(parts: Parts) -> Result<Self, Error> {
+        let identity = parts.identities.read()?;
+        let opened = open(&parts.store_path, &identity)?;
+        tracing::info!(version = opened.replica.tree().version(), checksum = %opened.replica.tree().checksum(), standalone = identity.node.is_none(), "replica loaded");
+        Ok(Self {
+            parts,
+            identity,
+            replica: opened.replica,
+            store: opened.store,
+            written: opened.written,
+            conflict_keys: opened.conflict_keys,
+            outgoing: None,
+            multicasts: Vec::new(),
+            votes: None,
+            waiting: BTreeMap::new(),
+            last_handle: 0,
+            watchers: Watchers::default(),
+            applying: Vec::new(),
+            ring: RingId::default(),
+            store_failure: None,
+            store_retry: None,
+            batch_started: None,
+        })
+    }
+
+    /// Runs until shutdown, then closes the store.
+    pub(crate) async fn run(mut self) -> Result<(), Error> {
+        self.drain().await;
+        loop {
+            match self.wait().await {
+                Turn::Stop | Turn::Command(None) | Turn::Group(None) | Turn::Quorum(None) => break,
+                Turn::Command(Some(command)) => self.command(command).await,
+                Turn::Group(Some(input)) => self.group(input),
+                Turn::Quorum(Some(status)) => self.quorum(status),
+                Turn::Written(written) => self.written(written),
+                Turn::Deadline => self.deadline().await,
+            }
+            self.drain().await;
+            self.publish().await;
+        }
+        self.store.close().await;
+        Ok(())
+    }
+
+    async fn wait(&mut self) -> Turn {
+        let deadline = [self.replica.next_deadline(), self.store_retry].into_iter().flatten().min();
+        tokio::select! {
+            biased;
+            () = self.parts.shutdown.cancelled() => Turn::Stop,
+            written = self.written.recv() => Turn::Written(written),
+            status = self.parts.quorum.recv() => Turn::Quorum(status),
+            input = self.parts.group.recv() => Turn::Group(input),
+            () = until(deadline) => Turn::Deadline,
+            command = self.parts.commands.recv() => Turn::Command(command),
+        }
+    }
+
+    fn feed(&mut self, input: Input) {
+        self.replica.handle_input(Instant::now(), input);
+    }
+
+    async fn command(&mut self, command: Command) {
+        match command {
+            Command::Get { path, answer } => {
+                let _ = answer.send(read::get(self.replica.tree(), &path));
+            }
+            Command::List { path, recursive, after, limit, answer } => {
+                let _ = answer.send(read::list(self.replica.tree(), &path, recursive, &after, limit));
+            }
+            Command::Write { write, answer } => self.write(write, answer),
+            Command::Barrier { deadline, answer } => {
+                let handle = self.next_handle(Waiting::Barrier(answer));
+                self.feed(Input::Barrier { handle, id: RequestId(rand::random()), deadline });
+            }
+            Command::Watch { prefix, after, answer } => {
+                let _ = answer.send(self.watchers.add(&self.replica, prefix, after));
+            }
+            Command::Status { answer } => {
+                let _ = answer.send(self.status());
+            }
+            Command::Reload { discard_tree, answer } => {
+                let _ = answer.send(self.reload(discard_tree).await);
+            }
+        }
+    }
+
+    fn next_handle(&mut self, waiting: Waiting) -> Handle {
+        self.last_handle += 1;
+        self.waiting.insert(self.last_handle, waiting);
+        self.last_handle
+    }
+
+    fn write(
+        &mut self,
+        write: Write,
+        answer: oneshot::Sender<Result<(Applied, Option<proto::Entry>), Error>>,
+    ) {
+        let handle = self.next_handle(Waiting::Write(answer));
+        let request = OperationRequest {
+            id: write.id,
+            mtime: now_seconds(),
+            trace: write.trace,
+            extensions: Extensions::default(),
+            operation: write.operation,
+        };
+        self.feed(Input::Request { handle, request, deadline: write.deadline });
+    }
+
+    fn group(&mut self, input: GroupInput) {
+        match input {
+            GroupInput::Joined(outgoing) => {
+                self.multicasts.clear();
+                self.outgoing = Some(outgoing);
+            }
+            GroupInput::Lost => {
+                self.outgoing = None;
+                self.feed(Input::GroupLost);
+            }
+            GroupInput::Batch(events) => {
+                for event in events {
+                    let Some(input) = group_events::input(event) else { continue };
+                    if let Input::Members { ring, .. } = &input {
+                        self.ring = *ring;
+                    }
+                    self.feed(input);
+                }
+                self.feed(Input::EndOfBatch);
+            }
+        }
+    }
+
+    fn quorum(&mut self, status: Option<QuorumStatus>) {
+        let input = match status.as_ref().and_then(votes::view) {
+            Some(view) => Input::Quorum(view),
+            None => Input::QuorumLost,
+        };
+        // The last known votes say who is missing even when quorumd itself is gone.
+        if status.is_some() {
+            self.votes = status;
+        }
+        self.feed(input);
+    }
+
+    fn written(&mut self, written: Option<Written>) {
+        let Some((batch, result)) = written else { return };
+        if let Some(started) = self.batch_started.take() {
+            self.parts.metrics.batch_written(started.elapsed());
+        }
+        self.applying.clear();
+        match result {
+            Ok(()) => self.feed(Input::Stored { batch }),
+            Err(error) => self.store_failed(Some(batch), &error.into()),
+        }
+    }
+
+    fn store_failed(&mut self, batch: Option<u64>, error: &Error) {
+        let text = quorate_daemon::telemetry::chain(error);
+        tracing::error!(error = text, retry = ?STORE_RETRY, "the store failed: this replica is read-only and leaves the group");
+        self.store_failure = Some(text);
+        self.store_retry = Some(Instant::now() + STORE_RETRY);
+        if let Some(batch) = batch {
+            self.feed(Input::StoreFailed { batch });
+        }
+        self.leave_group();
+    }
+
+    fn leave_group(&mut self) {
+        self.outgoing = None;
+        self.multicasts.clear();
+        self.parts.rejoin.notify_one();
+    }
+
+    async fn deadline(&mut self) {
+        if self.store_retry.is_some_and(|retry| retry <= Instant::now()) {
+            self.store_retry = None;
+            if let Err(error) = self.restart().await {
+                self.store_failed(None, &error);
+            }
+        }
+        self.feed(Input::Timer);
+    }
+
+    /// Loads the replica anew from its store, as the node that corosync.conf says.
+    async fn restart(&mut self) -> Result<(), Error> {
+        let identity = self.parts.identities.read()?;
+        self.stop_store().await;
+        self.install(identity)
+    }
+
+    /// Ends the store's thread, so that the store may be opened again.
+    async fn stop_store(&mut self) {
+        self.fail_waiting();
+        let (batches, written) = mpsc::unbounded_channel();
+        drop(batches);
+        let ended = std::mem::replace(&mut self.store, StoreThread::ended());
+        self.written = written;
+        self.batch_started = None;
+        ended.close().await;
+    }
+
+    fn install(&mut self, identity: Identity) -> Result<(), Error> {
+        let opened = open(&self.parts.store_path, &identity)?;
+        self.replica = opened.replica;
+        self.store = opened.store;
+        self.written = opened.written;
+        self.conflict_keys = opened.conflict_keys;
+        self.identity = identity;
+        self.store_failure = None;
+        self.watchers.reset(self.replica.tree().version());
+        if let Some(view) = self.votes.as_ref().and_then(votes::view) {
+            self.feed(Input::Quorum(view));
+        }
+        self.leave_group();
+        Ok(())
+    }
+
+    /// Whoever waits on a replica that is given up cannot be told more than this.
+    fn fail_waiting(&mut self) {
+        for (_, waiting) in std::mem::take(&mut self.waiting) {
+            match waiting {
+                Waiting::Write(answer) => drop(answer.send(Err(Error::Stopped))),
+                Waiting::Barrier(answer) => drop(answer.send(Err(Error::Stopped))),
+            }
+        }
+    }
+
+    async fn reload(&mut self, discard_tree: bool) -> Result<String, Error> {
+        let identity = self.parts.identities.read()?;
+        if !discard_tree && identity == self.identity {
+            return Ok(String::new());
+        }
+        self.stop_store().await;
+        let backup = if discard_tree { set_aside(&self.parts.store_path)? } else { PathBuf::new() };
+        self.install(identity)?;
+        tracing::info!(standalone = self.identity.node.is_none(), backup = %backup.display(), "replica reloaded");
+        Ok(backup.display().to_string())
+    }
+
+    /// Carries out everything the replica asks for.
+    async fn drain(&mut self) {
+        while let Some(output) = self.replica.poll_output() {
+            match output {
+                Output::Multicast(message) => self.multicasts.push(message),
+                Output::Store(batch) => {
+                    self.batch_started = Some(Instant::now());
+                    self.store.write(batch);
+                }
+                Output::Reply { handle, reply } => self.reply(handle, reply),
+                Output::Performed { envelope, result, .. } => self.performed(&envelope, result.is_ok()),
+                Output::Changed(changes) => self.changed(&changes),
+                Output::WatchReset { version } => {
+                    self.watchers.reset(version);
+                    self.follow_conf();
+                }
+                Output::Adopted { from, version, changed, removed } => {
+                    tracing::info!(
+                        from,
+                        version,
+                        changed = changed.len(),
+                        removed = removed.len(),
+                        "tree taken over from the cluster"
+                    );
+                    self.follow_conf();
+                }
+                Output::StateChanged { to, .. } => {
+                    self.parts.health.set(crate::SERVICE, matches!(to, State::Local | State::Synced)).await;
+                    if to == State::Synced {
+                        self.follow_conf();
+                    }
+                }
+                Output::ConflictKept { paths, .. } => {
+                    self.conflict_keys += paths.len() as u64;
+                    tracing::warn!(
+                        entries = paths.len(),
+                        first = paths.first().map(ToString::to_string),
+                        "what this replica wrote without the cluster was kept as a conflict copy"
+                    );
+                }
+                Output::DivergenceDetected { node, version } => {
+                    tracing::error!(%node, version, "a replica differs at the same version; synchronising");
+                }
+            }
+        }
+        let multicasts = std::mem::take(&mut self.multicasts);
+        if let Some(outgoing) = self.outgoing.as_ref().filter(|_| !multicasts.is_empty()) {
+            // A stream that has ended is reported through its own input.
+            let _ = outgoing.send(multicasts);
+        }
+    }
+
+    fn reply(&mut self, handle: Handle, reply: Reply) {
+        let Some(waiting) = self.waiting.remove(&handle) else { return };
+        let reply = reply
+            .map_err(|error| refusal::explain(error, self.votes.as_ref(), self.store_failure.as_deref()));
+        match waiting {
+            Waiting::Write(answer) => {
+                let tree = self.replica.tree();
+                let entry = |inode| Some(convert::entry(&tree.path_of(inode)?, tree.entry(inode)?));
+                let _ = answer.send(reply.map(|applied| (applied.clone(), entry(applied.inode))));
+            }
+            Waiting::Barrier(answer) => drop(answer.send(reply.map(|_| ()))),
+        }
+    }
+
+    /// An apply span on every node, child of the caller's span, open until the batch is on disk.
+    fn performed(&mut self, envelope: &Envelope, applied: bool) {
+        self.parts.metrics.operation(envelope.operation.name(), applied);
+        let Some(trace) = &envelope.trace else { return };
+        let span = tracing::info_span!(
+            "config.apply",
+            otel.kind = "consumer",
+            operation = envelope.operation.name(),
+            path = %envelope.operation.path(),
+            origin = envelope.origin,
+            ring = %self.ring,
+            version = self.replica.tree().version(),
+            applied,
+        );
+        quorate_daemon::trace_context::set_remote_parent(&span, &convert::traceparent(trace));
+        self.applying.push(span);
+    }
+
+    fn changed(&mut self, changes: &[Change]) {
+        self.watchers.tell(changes, &self.replica);
+        let touches_conf = |path: &ConfigPath| path.as_str() == COROSYNC_CONF;
+        if changes.iter().any(|change| touches_conf(&change.path)) {
+            self.follow_conf();
+        }
+    }
+
+    /// Offers the tree's corosync.conf to this node, once it is known to be the cluster's.
+    fn follow_conf(&self) {
+        if self.replica.state() != State::Synced {
+            return;
+        }
+        let path: ConfigPath = COROSYNC_CONF.parse().expect("a plain name is a path");
+        let content = self.replica.tree().get(&path).map(|entry| entry.content().clone());
+        self.parts.conf.send_if_modified(|known| {
+            let changed = *known != content;
+            *known = content;
+            changed
+        });
+    }
+
+    async fn publish(&mut self) {
+        self.parts.metrics.publish(&self.replica);
+        if self.replica.state() == State::Failed {
+            self.parts.health.set(crate::SERVICE, false).await;
+        }
+    }
+
+    fn status(&self) -> proto::GetStatusResponse {
+        let (replica, tree) = (&self.replica, self.replica.tree());
+        proto::GetStatusResponse {
+            state: convert::state(replica.state()).into(),
+            version: tree.version(),
+            checksum: tree.checksum().to_string(),
+            epoch: replica.epoch().seq,
+            durable_version: replica.committed(),
+            entries: tree.entry_count() as u64,
+            content_bytes: tree.byte_count() as u64,
+            oldest_version: replica.log().first(),
+            ring: Some(self.ring.into()),
+            members: replica.members().iter().map(|node| node.get()).collect(),
+            conflict_copies: self.conflict_keys,
+            reason: refusal::state_reason(replica, self.votes.as_ref(), self.store_failure.as_deref()),
+        }
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whole UTC seconds by this node's clock.
+fn now_seconds() -> u32 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs() as u32)
+}
+
+/// Moves the store away under a name that says when.
+fn set_aside(store: &std::path::Path) -> Result<PathBuf, Error> {
+    let backup = store.with_file_name(format!("tree.before-join.{}", now_seconds()));
+    std::fs::rename(store, &backup).map_err(|source| Error::SetAside { path: backup.clone(), source })?;
+    Ok(backup)
+}
+
+/// What [`Driver::open`] can fail with besides the store: kept apart so that `lib.rs` can tell a damaged
+/// store from a bad configuration.
+pub(crate) fn is_configuration(error: &Error) -> bool {
+    matches!(error, Error::Conf { .. } | Error::Store(StoreError::Damaged { .. }))
+}

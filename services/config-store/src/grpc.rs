@@ -1,0 +1,287 @@
+//! `ConfigService`: checks and converts requests, asks the driver through its handle, converts answers.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use config_store_core::{ConfigPath, Expect, Operation, OperationError, RequestId};
+use quorate_daemon::trace_context;
+use quorate_proto::config::v1::{
+    DeleteRequest, DeleteResponse, Entry, GetRequest, GetResponse, GetStatusRequest, GetStatusResponse,
+    ListRequest, ListResponse, MkdirRequest, MkdirResponse, PutRequest, PutResponse, ReloadRequest,
+    ReloadResponse, RenameRequest, RenameResponse, WatchRequest, WatchResponse,
+    config_service_server::ConfigService,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+use tracing::Instrument as _;
+
+use crate::{
+    convert,
+    error::Error,
+    handle::{Burst, ReplicaHandle, Watch, Write},
+};
+
+/// Entries of a list answer unless asked otherwise, and at most.
+const PAGE_SIZE: usize = 1000;
+const PAGE_SIZE_MAX: usize = 10_000;
+/// How long a write waits for its acknowledgement if the caller sets no deadline.
+const WRITE_DEADLINE: Duration = Duration::from_secs(30);
+/// Between two signs of life of a quiet watch.
+const WATCH_SIGN_OF_LIFE: Duration = Duration::from_secs(30);
+/// Answers of a watch that wait in the connection.
+const WATCH_ANSWERS_MAX: usize = 16;
+
+/// The service. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Grpc {
+    replica: ReplicaHandle,
+}
+
+impl Grpc {
+    pub(crate) fn new(replica: ReplicaHandle) -> Self {
+        Self { replica }
+    }
+
+    /// Performs one write inside a span whose context travels with the operation to every node.
+    async fn commit(
+        &self,
+        operation: Operation,
+        id: RequestId,
+        deadline: Instant,
+    ) -> Result<(u64, Option<Entry>), Error> {
+        let span = tracing::info_span!("config.commit", otel.kind = "producer", operation = operation.name(), path = %operation.path());
+        let trace = trace_context::of(&span).and_then(|text| convert::trace_context(&text));
+        let write = Write { id, operation, trace, deadline };
+        let (applied, entry) = self.replica.write(write).instrument(span).await?;
+        Ok((applied.version, entry))
+    }
+
+    /// Makes every missing directory above `path`, then perhaps `path` itself.
+    async fn make_directories(&self, path: &ConfigPath, deadline: Instant) -> Result<Option<Entry>, Error> {
+        let mut at = ConfigPath::root();
+        let mut last = None;
+        for name in path.names() {
+            at = at.join(name).map_err(|source| Error::Path { path: path.to_string(), source })?;
+            match self.commit(Operation::Mkdir { path: at.clone() }, fresh_id(), deadline).await {
+                Ok((_, entry)) => last = entry,
+                Err(Error::Entry(OperationError::AlreadyExists { .. })) => last = None,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(last)
+    }
+
+    async fn entry_of(&self, path: &ConfigPath) -> Result<Entry, Error> {
+        let Some(parent) = path.parent() else { return Err(Error::Entry(OperationError::IsRoot)) };
+        let siblings = self.replica.list(parent, false, String::new(), usize::MAX).await?;
+        let found = siblings.into_iter().find(|entry| entry.path == path.as_str());
+        found.ok_or_else(|| Error::Entry(OperationError::NotFound { path: path.clone() }))
+    }
+}
+
+fn parse(path: &str) -> Result<ConfigPath, Error> {
+    path.parse().map_err(|source| Error::Path { path: path.to_owned(), source })
+}
+
+fn fresh_id() -> RequestId {
+    RequestId(rand::random())
+}
+
+/// The caller's id, or one of our own if it chose none.
+fn request_id(bytes: &Bytes) -> Result<RequestId, Error> {
+    if bytes.is_empty() {
+        return Ok(fresh_id());
+    }
+    <[u8; 16]>::try_from(bytes.as_ref()).map(RequestId).map_err(|_| Error::RequestId(bytes.len()))
+}
+
+/// When the caller stops waiting: its own deadline, or ours.
+fn deadline<T>(request: &Request<T>) -> Instant {
+    let wanted =
+        request.metadata().get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse_timeout);
+    Instant::now() + wanted.unwrap_or(WRITE_DEADLINE).min(WRITE_DEADLINE)
+}
+
+/// `grpc-timeout`: up to 8 digits and a unit. Source: gRPC over HTTP/2, "Timeout".
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let value: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
+    match unit {
+        "H" => value.checked_mul(3600).map(Duration::from_secs),
+        "M" => value.checked_mul(60).map(Duration::from_secs),
+        "S" => Some(Duration::from_secs(value)),
+        "m" => Some(Duration::from_millis(value)),
+        "u" => Some(Duration::from_micros(value)),
+        "n" => Some(Duration::from_nanos(value)),
+        _ => None,
+    }
+}
+
+fn expect(version: Option<u64>) -> Expect {
+    match version {
+        None => Expect::Any,
+        Some(0) => Expect::Absent,
+        Some(version) => Expect::Version(version),
+    }
+}
+
+#[tonic::async_trait]
+impl ConfigService for Grpc {
+    type WatchStream = ReceiverStream<Result<WatchResponse, Status>>;
+
+    async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        let deadline = deadline(&request);
+        let request = request.into_inner();
+        let path = parse(&request.path)?;
+        if request.linearizable {
+            self.replica.barrier(deadline).await?;
+        }
+        let (entry, content) = self.replica.get(path).await?;
+        Ok(Response::new(GetResponse { entry: Some(entry), content }))
+    }
+
+    async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
+        let deadline = deadline(&request);
+        let request = request.into_inner();
+        let path = parse(&request.path)?;
+        let id = request_id(&request.request_id)?;
+        if request.make_parents
+            && let Some(parent) = path.parent()
+        {
+            self.make_directories(&parent, deadline).await?;
+        }
+        let operation =
+            Operation::Put { path, expect: expect(request.expected_version), content: request.content };
+        let (_, entry) = self.commit(operation, id, deadline).await?;
+        Ok(Response::new(PutResponse { entry }))
+    }
+
+    async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
+        let request = request.into_inner();
+        let path = parse(&request.path)?;
+        if !request.page_token.is_empty() && request.page_token.parse::<ConfigPath>().is_err() {
+            return Err(Error::PageToken.into());
+        }
+        let limit = match usize::try_from(request.page_size) {
+            Ok(0) => PAGE_SIZE,
+            Ok(size) => size.min(PAGE_SIZE_MAX),
+            Err(_) => PAGE_SIZE_MAX,
+        };
+        let mut entries = self.replica.list(path, request.recursive, request.page_token, limit + 1).await?;
+        let more = entries.len() > limit;
+        entries.truncate(limit);
+        let next_page_token =
+            entries.last().filter(|_| more).map(|last| last.path.clone()).unwrap_or_default();
+        Ok(Response::new(ListResponse { entries, next_page_token }))
+    }
+
+    async fn mkdir(&self, request: Request<MkdirRequest>) -> Result<Response<MkdirResponse>, Status> {
+        let deadline = deadline(&request);
+        let request = request.into_inner();
+        let path = parse(&request.path)?;
+        let entry = if request.parents {
+            self.make_directories(&path, deadline).await?
+        } else {
+            self.commit(Operation::Mkdir { path: path.clone() }, request_id(&request.request_id)?, deadline)
+                .await?
+                .1
+        };
+        let entry = match entry {
+            Some(entry) => entry,
+            None => self.entry_of(&path).await?,
+        };
+        Ok(Response::new(MkdirResponse { entry: Some(entry) }))
+    }
+
+    async fn rename(&self, request: Request<RenameRequest>) -> Result<Response<RenameResponse>, Status> {
+        let deadline = deadline(&request);
+        let request = request.into_inner();
+        let (from, to) = (parse(&request.from)?, parse(&request.to)?);
+        let operation = Operation::Rename { from, to, expect: Expect::Any, no_replace: false };
+        let (_, entry) = self.commit(operation, request_id(&request.request_id)?, deadline).await?;
+        Ok(Response::new(RenameResponse { entry }))
+    }
+
+    async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
+        let deadline = deadline(&request);
+        let request = request.into_inner();
+        let operation = Operation::Delete {
+            path: parse(&request.path)?,
+            expect: request.expected_version.map_or(Expect::Any, Expect::Version),
+        };
+        let (version, _) = self.commit(operation, request_id(&request.request_id)?, deadline).await?;
+        Ok(Response::new(DeleteResponse { version }))
+    }
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let request = request.into_inner();
+        let watch = self.replica.watch(parse(&request.prefix)?, request.after_version).await?;
+        let (sender, receiver) = mpsc::channel(WATCH_ANSWERS_MAX);
+        tokio::spawn(forward(watch, sender));
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
+        Ok(Response::new(self.replica.status().await?))
+    }
+
+    async fn reload(&self, request: Request<ReloadRequest>) -> Result<Response<ReloadResponse>, Status> {
+        let backup_path = self.replica.reload(request.into_inner().discard_tree).await?;
+        Ok(Response::new(ReloadResponse { backup_path }))
+    }
+}
+
+/// First what was missed, then each burst, and a sign of life now and then.
+async fn forward(watch: Watch, sender: mpsc::Sender<Result<WatchResponse, Status>>) {
+    let answer = |burst: Burst| WatchResponse { changes: burst.changes, version: burst.version };
+    let Watch { backlog, mut bursts } = watch;
+    let mut version = backlog.version;
+    if sender.send(Ok(answer(backlog))).await.is_err() {
+        return;
+    }
+    loop {
+        let next = tokio::select! {
+            next = bursts.recv() => next,
+            () = tokio::time::sleep(WATCH_SIGN_OF_LIFE) => Some(Ok(Burst { changes: Vec::new(), version })),
+            () = sender.closed() => return,
+        };
+        let Some(next) = next else { return };
+        if let Ok(burst) = &next {
+            version = burst.version;
+        }
+        let ended = next.is_err();
+        if sender.send(next.map(answer).map_err(Status::from)).await.is_err() || ended {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_unit_of_a_grpc_timeout_is_read() {
+        assert_eq!(parse_timeout("5S"), Some(Duration::from_secs(5)));
+        assert_eq!(parse_timeout("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(parse_timeout("1H"), Some(Duration::from_secs(3600)));
+        for bad in ["", "S", "5", "5x", "123456789S", "-1S", "ä"] {
+            assert_eq!(parse_timeout(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn version_zero_expects_that_there_is_no_file() {
+        assert_eq!(expect(Some(0)), Expect::Absent);
+        assert_eq!(expect(Some(7)), Expect::Version(7));
+        assert_eq!(expect(None), Expect::Any);
+    }
+
+    #[test]
+    fn a_request_id_has_sixteen_bytes_or_is_chosen() {
+        assert!(request_id(&Bytes::new()).is_ok());
+        assert_eq!(request_id(&Bytes::from_static(&[7; 16])).ok(), Some(RequestId([7; 16])));
+        assert!(matches!(request_id(&Bytes::from_static(b"short")), Err(Error::RequestId(5))));
+    }
+}

@@ -1,0 +1,104 @@
+//! configd: the replicated tree of configuration files.
+//!
+//! It owns this node's replica ([`config_store_core`]) and the RocksDB that keeps it. It decides neither
+//! membership nor quorum: it joins a process group of membershipd and watches quorumd. gatewayd calls it.
+//! When the tree's corosync.conf changes, it installs the new one on this node and has membershipd and quorumd
+//! read it.
+//!
+//! # Map
+//!
+//! | file | holds |
+//! |---|---|
+//! | `driver.rs` | the one task that owns the replica |
+//! | `rocks.rs`, `store_thread.rs` | RocksDB, and the thread that writes to it |
+//! | `group.rs`, `group_events.rs` | the process group of all replicas |
+//! | `quorum.rs`, `votes.rs` | the votes |
+//! | `identity.rs` | which node of which cluster this is |
+//! | `local_conf.rs` | the local copy of corosync.conf |
+//! | `grpc.rs`, `handle.rs`, `read.rs`, `watchers.rs`, `convert.rs` | `ConfigService` |
+//! | `refusal.rs`, `error.rs` | what a refused write says |
+//! | `metrics.rs` | what observers see |
+
+mod convert;
+mod driver;
+mod error;
+mod group;
+mod group_events;
+mod grpc;
+mod handle;
+mod identity;
+mod local_conf;
+mod metrics;
+mod quorum;
+mod read;
+mod refusal;
+pub mod rocks;
+mod store_thread;
+mod votes;
+mod watchers;
+
+use std::sync::Arc;
+
+use quorate_daemon::{Daemon, Failure, Server, Tasks, client::daemon_channel};
+use quorate_proto::config::v1::config_service_server::{ConfigServiceServer, SERVICE_NAME};
+use tokio::sync::{Notify, mpsc, watch};
+
+use driver::{Driver, Parts};
+use handle::{COMMANDS_MAX, ReplicaHandle};
+use identity::IdentitySource;
+use local_conf::Readers;
+use metrics::StoreMetrics;
+
+/// The service whose health this daemon reports.
+pub(crate) const SERVICE: &str = SERVICE_NAME;
+/// Largest gRPC message: a file of 1 MiB and its attributes, or a page of a long list.
+const MESSAGE_MAX: usize = 8 << 20;
+/// Batches and states that may wait for the driver.
+const INPUTS_MAX: usize = 256;
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+/// A configuration or store that cannot be used, a socket that cannot be bound, or a task that failed.
+pub async fn run(daemon: Daemon) -> Result<(), Failure> {
+    let (commands, command_queue) = mpsc::channel(COMMANDS_MAX);
+    let service = ConfigServiceServer::new(grpc::Grpc::new(ReplicaHandle { commands }))
+        .max_decoding_message_size(MESSAGE_MAX)
+        .max_encoding_message_size(MESSAGE_MAX);
+    let server = Server::new(&daemon).service(service);
+    let health = server.health();
+    let server = server.bind(&daemon.socket())?;
+
+    let (group_inputs, group) = mpsc::channel(INPUTS_MAX);
+    let (quorum_inputs, quorum) = mpsc::channel(INPUTS_MAX);
+    let (conf, conf_changes) = watch::channel(None);
+    let rejoin = Arc::new(Notify::new());
+    let parts = Parts {
+        store_path: daemon.state_dir().join("tree"),
+        identities: IdentitySource::new(&daemon),
+        commands: command_queue,
+        group,
+        quorum,
+        rejoin: Arc::clone(&rejoin),
+        conf,
+        health,
+        metrics: StoreMetrics::register(&daemon.metrics),
+        shutdown: daemon.shutdown.clone(),
+    };
+    let driver = Driver::open(parts).map_err(|error| {
+        if driver::is_configuration(&error) { Failure::configuration(error) } else { error.into() }
+    })?;
+
+    let membership = daemon_channel(&daemon.root, "membershipd");
+    let votes = daemon_channel(&daemon.root, "quorumd");
+    let readers = Readers { membership: membership.clone(), quorum: votes.clone() };
+    let shutdown = || daemon.shutdown.clone();
+    let mut tasks = Tasks::new(shutdown());
+    tasks.spawn("replica", driver.run());
+    tasks.spawn("group", group::keep_joined(membership, group_inputs, rejoin, shutdown()));
+    tasks.spawn("votes", quorum::keep_watching(votes, quorum_inputs, shutdown()));
+    let (root, name) = (daemon.root.clone(), daemon.node.name.clone());
+    tasks.spawn("local-conf", local_conf::keep_local_copy(root, name, conf_changes, readers, shutdown()));
+    tasks.spawn("grpc", server.serve(shutdown()));
+    Ok(tasks.run().await?)
+}

@@ -1,0 +1,229 @@
+//! RocksDB: where a replica's batches are kept.
+//!
+//! One column family per key space of the core. A batch is one atomic write, synced before it is
+//! reported; batches arrive one after the other, each already holding everything that one burst of the
+//! ring delivered.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use config_store_core::{Batch, Image, LoadError, Loader, Space};
+use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, IteratorMode, Options, WriteBatch, WriteOptions};
+
+/// Memory for writes that are not yet in a table file, per column family: the tree is small.
+const WRITE_BUFFER_BYTES: usize = 4 << 20;
+/// Write-ahead log, at most: bounds the time that opening takes after a crash.
+const WAL_BYTES_MAX: u64 = 32 << 20;
+/// RocksDB's own log files that are kept.
+const LOG_FILES_KEPT: usize = 3;
+
+/// Why the store cannot be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// RocksDB refused to open.
+    #[error("cannot open the store in {path}")]
+    Open {
+        /// Its directory.
+        path: PathBuf,
+        /// What RocksDB says.
+        #[source]
+        source: rocksdb::Error,
+    },
+    /// Reading failed.
+    #[error("cannot read the store in {path}")]
+    Read {
+        /// Its directory.
+        path: PathBuf,
+        /// What RocksDB says.
+        #[source]
+        source: rocksdb::Error,
+    },
+    /// What is stored makes no replica.
+    #[error(
+        "the store in {path} is damaged; restore a backup, or move it away and let the cluster send the tree again"
+    )]
+    Damaged {
+        /// Its directory.
+        path: PathBuf,
+        /// What does not fit.
+        #[source]
+        source: LoadError,
+    },
+    /// Writing failed: a full disk, or a broken one.
+    #[error("cannot write the store in {path}")]
+    Write {
+        /// Its directory.
+        path: PathBuf,
+        /// What RocksDB says.
+        #[source]
+        source: rocksdb::Error,
+    },
+}
+
+/// An open store.
+pub struct Store {
+    db: DB,
+    path: PathBuf,
+}
+
+impl Store {
+    /// Opens the store, making it if there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`], also when another process has it open.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        options.set_max_total_wal_size(WAL_BYTES_MAX);
+        options.set_keep_log_file_num(LOG_FILES_KEPT);
+        options.set_db_write_buffer_size(WRITE_BUFFER_BYTES * Space::ALL.len());
+        options.set_max_background_jobs(2);
+        let families = Space::ALL.map(|space| {
+            let mut options = Options::default();
+            options.set_write_buffer_size(WRITE_BUFFER_BYTES);
+            ColumnFamilyDescriptor::new(space.name(), options)
+        });
+        let db = DB::open_cf_descriptors(&options, path, families)
+            .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+        Ok(Self { db, path: path.to_owned() })
+    }
+
+    /// Reads everything that a replica starts from.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`], [`StoreError::Damaged`].
+    pub fn load(&self) -> Result<Image, StoreError> {
+        let mut loader = Loader::new();
+        for space in Space::ALL.into_iter().filter(|space| *space != Space::Conflict) {
+            for item in self.db.iterator_cf(self.family(space), IteratorMode::Start) {
+                let (key, value) =
+                    item.map_err(|source| StoreError::Read { path: self.path.clone(), source })?;
+                loader.add(space, &key, Bytes::from(value)).map_err(|source| self.damaged(source))?;
+            }
+        }
+        loader.finish().map_err(|source| self.damaged(source))
+    }
+
+    fn damaged(&self, source: LoadError) -> StoreError {
+        StoreError::Damaged { path: self.path.clone(), source }
+    }
+
+    /// Writes a batch, all of it or nothing, and syncs it.
+    ///
+    /// # Errors
+    /// [`StoreError::Write`]; nothing of the batch is there then.
+    pub fn write(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mut writes = WriteBatch::default();
+        for write in &batch.writes {
+            let family = self.family(write.space);
+            match &write.value {
+                Some(value) => writes.put_cf(family, &write.key, value),
+                None => writes.delete_cf(family, &write.key),
+            }
+        }
+        let mut options = WriteOptions::default();
+        options.set_sync(true);
+        self.db
+            .write_opt(writes, &options)
+            .map_err(|source| StoreError::Write { path: self.path.clone(), source })
+    }
+
+    /// How many keys lie in the space of conflict copies.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`].
+    pub fn conflict_keys(&self) -> Result<u64, StoreError> {
+        let mut count = 0;
+        for item in self.db.iterator_cf(self.family(Space::Conflict), IteratorMode::Start) {
+            item.map_err(|source| StoreError::Read { path: self.path.clone(), source })?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    fn family(&self, space: Space) -> &ColumnFamily {
+        self.db.cf_handle(space.name()).expect("all column families are made when the store is opened")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use config_store_core::{
+        ConfigPath, Expect, Extensions, Input, Operation, OperationRequest, Output, Replica, RequestId,
+        Settings,
+    };
+    use quorate_types::NodeId;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings::new(NodeId::new(1).expect("not 0"), 7)
+    }
+
+    /// Hands every batch to the store and every completion back.
+    fn drain(replica: &mut Replica, store: &Store) -> Vec<Output> {
+        let mut seen = Vec::new();
+        while let Some(output) = replica.poll_output() {
+            if let Output::Store(batch) = &output {
+                store.write(batch).expect("the disk has room");
+                replica.handle_input(Instant::now(), Input::Stored { batch: batch.id });
+            }
+            seen.push(output);
+        }
+        seen
+    }
+
+    fn put(replica: &mut Replica, path: &str, content: &'static str) {
+        let operation = Operation::Put {
+            path: path.parse::<ConfigPath>().expect("a path"),
+            expect: Expect::Any,
+            content: Bytes::from_static(content.as_bytes()),
+        };
+        let request = OperationRequest {
+            id: RequestId([9; 16]),
+            mtime: 5,
+            trace: None,
+            extensions: Extensions::default(),
+            operation,
+        };
+        let deadline = Instant::now() + Duration::from_secs(5);
+        replica.handle_input(Instant::now(), Input::Request { handle: 1, request, deadline });
+    }
+
+    #[test]
+    fn what_a_replica_stored_is_there_after_reopening() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let before = {
+            let store = Store::open(dir.path()).expect("a new store");
+            let mut replica = Replica::load(settings(), store.load().expect("empty"));
+            replica.handle_input(Instant::now(), Input::LocalMode(true));
+            put(&mut replica, "datacenter.cfg", "migration: secure\n");
+            let outputs = drain(&mut replica, &store);
+            assert!(outputs.iter().any(|output| matches!(output, Output::Reply { reply: Ok(_), .. })));
+            (replica.tree().version(), replica.tree().checksum())
+        };
+
+        let store = Store::open(dir.path()).expect("the store is there");
+        let replica = Replica::load(settings(), store.load().expect("undamaged"));
+
+        assert_eq!((replica.tree().version(), replica.tree().checksum()), before);
+    }
+
+    #[test]
+    fn a_store_that_is_open_elsewhere_is_refused() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let _open = Store::open(dir.path()).expect("a new store");
+        assert!(matches!(Store::open(dir.path()), Err(StoreError::Open { .. })));
+    }
+
+    #[test]
+    fn a_damaged_value_is_reported_with_the_way_out() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let store = Store::open(dir.path()).expect("a new store");
+        store.db.put_cf(store.family(Space::Entry), b"short", b"x").expect("written");
+        let error = store.load().err().expect("damaged").to_string();
+        assert!(error.contains("restore a backup"), "{error}");
+    }
+}
