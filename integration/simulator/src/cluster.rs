@@ -107,6 +107,7 @@ pub struct Cluster {
     callers: Callers,
     checkers: Checkers,
     trace: Trace,
+    healed: bool,
     tally: Tally,
     violation: Option<(SimTime, Violation)>,
     moment: (SimTime, u32),
@@ -131,6 +132,7 @@ impl Cluster {
             base: Instant::now(),
             queue: Queue::default(),
             trace: Trace::new(lines),
+            healed: false,
             tally: Tally::default(),
             violation: None,
             moment: (SimTime::ZERO, 0),
@@ -257,16 +259,21 @@ impl Cluster {
                 }
             }
             Fault::Receiver(node, limit) => self.network.limit_receiver(node, limit),
+            Fault::WriteError(node) => self.process_mut(node, Daemon::Config).write_fails = true,
         }
     }
 
-    /// Repairs everything: perfect links, fast disks, all daemons running and awake.
+    /// Repairs everything for good: perfect links, fast disks, all daemons running and awake; what
+    /// was still planned to go wrong does not.
     pub fn heal(&mut self) {
+        self.healed = true;
         self.network.heal();
         let speed = self.setup.disk;
         for node in self.setup.nodes() {
             for daemon in Daemon::ALL {
-                self.process_mut(node, daemon).disk.set_speed(speed);
+                let process = self.process_mut(node, daemon);
+                process.disk.set_speed(speed);
+                process.write_fails = false;
                 self.resume(node, daemon);
             }
             self.boot(node);
@@ -280,6 +287,23 @@ impl Cluster {
             Action::Write { .. } | Action::Read { .. } => Daemon::Config,
         };
         self.input(node, daemon, DaemonInput::Act(action));
+    }
+
+    /// What each membershipd says of itself, for the reader of a failure.
+    #[must_use]
+    pub fn describe(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (node, machine) in &self.machines {
+            if let Some(Core::Membership(daemon)) = machine.process(Daemon::Membership).core() {
+                lines.push(format!("membershipd of {node}: {:?}", daemon.status()));
+            }
+            if let Some(Core::Config(daemon)) = machine.process(Daemon::Config).core() {
+                let replica = daemon.replica();
+                let (state, members) = (replica.state(), replica.members());
+                lines.push(format!("configd of {node}: {state:?} {members:?} {:?}", replica.stats()));
+            }
+        }
+        lines
     }
 
     /// What each node looks like from outside.
@@ -362,6 +386,8 @@ impl Cluster {
             }
             Event::Connect { node, link, life } => self.connect(node, link, life),
             Event::Start { node, daemon } => self.start(node, daemon),
+            // What was planned ends with the healing: a late fault would begin the first phase again.
+            Event::Fault(_) if self.healed => {}
             Event::Fault(fault) => self.fault(fault),
             Event::Act { node, action } => self.act(node, action),
         }
@@ -513,6 +539,10 @@ impl Cluster {
             return;
         }
         let Some(write) = machine.process_mut(daemon).disk.complete() else { return };
+        let failed = std::mem::take(&mut machine.process_mut(daemon).write_fails);
+        if failed && let DiskWrite::Store(batch, _) = write {
+            return self.input(node, daemon, DaemonInput::StoreFailed(batch.id));
+        }
         let skip = self.setup.mutation == Some(Mutation::SkipStore) && matches!(write, DiskWrite::Store(..));
         if !skip && let Some(event) = machine.apply(&write) {
             self.observe(node, event);
@@ -583,6 +613,9 @@ impl Cluster {
                 let at = self.now();
                 self.trace.note(at, Some(node), &format!("{daemon:?} ends itself: {reason}"));
                 self.stop(node, daemon);
+                // The supervisor starts it again.
+                let at = at + self.rng.span(Duration::from_millis(100), BOOT_MAX);
+                self.queue.push(at, Event::Start { node, daemon });
             }
         }
     }
@@ -602,7 +635,7 @@ impl Cluster {
 
     fn send(&mut self, from: NodeId, to: NodeId, packet: &Bytes) {
         let now = self.now();
-        for at in self.network.carry(now, from, to).iter() {
+        for at in self.network.carry(now, from, to, packet.len()).iter() {
             self.queue.push(at, Event::Datagram { to, packet: packet.clone() });
         }
     }
@@ -622,6 +655,9 @@ impl Cluster {
         let at = self.now();
         self.trace.note(at, Some(node), &event);
         self.tally.count(&event);
+        if matches!(event, Observed::Submitted { .. }) {
+            self.ambush();
+        }
         for (pause, node, action) in self.callers.observe(node, &event) {
             self.queue.push(at + pause, Event::Act { node, action });
         }

@@ -58,6 +58,8 @@ pub enum Fault {
     Disk(NodeId, DiskSpeed),
     /// A node receives at most one datagram per this time, or without limit again.
     Receiver(NodeId, Option<Duration>),
+    /// The next write of configd fails.
+    WriteError(NodeId),
 }
 
 impl fmt::Display for Fault {
@@ -76,6 +78,7 @@ impl fmt::Display for Fault {
             Self::Link(from, to, quality) => write!(f, "FAULT link {from} -> {to} {quality:?}"),
             Self::Disk(node, speed) => write!(f, "FAULT disk of {node} {speed:?}"),
             Self::Receiver(node, limit) => write!(f, "FAULT receiver of {node} {limit:?}"),
+            Self::WriteError(node) => write!(f, "FAULT the next write of {node} fails"),
         }
     }
 }
@@ -124,10 +127,12 @@ pub enum Kind {
     SlowDisk,
     /// A node that receives slowly.
     SlowReceiver,
+    /// A write that fails.
+    WriteError,
 }
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Crash,
         Self::Leave,
         Self::Kill,
@@ -138,6 +143,7 @@ impl Kind {
         Self::BadLink,
         Self::SlowDisk,
         Self::SlowReceiver,
+        Self::WriteError,
     ];
 }
 
@@ -150,7 +156,8 @@ fn quality(rng: &mut Rng, worst_loss: u32) -> Quality {
     let stale = often(MILLION / 4, MILLION / 200);
     let delay_min = rng.span(Duration::from_micros(30), Duration::from_millis(1));
     let delay_max = delay_min + rng.span(Duration::from_micros(20), Duration::from_millis(3));
-    Quality { loss, duplicate, reorder, stale, delay_min, delay_max }
+    let bytes_max = if rng.chance(MILLION / 12) { rng.between(100, 2000) as usize } else { usize::MAX };
+    Quality { loss, duplicate, reorder, stale, bytes_max, delay_min, delay_max }
 }
 
 impl Profile {
@@ -304,6 +311,7 @@ fn add(
                 (until, Fault::Disk(node, DiskSpeed::FAST)),
             ]);
         }
+        Kind::WriteError => faults.push((at, Fault::WriteError(node))),
         Kind::SlowReceiver => {
             let per_datagram = rng.span(Duration::from_micros(100), Duration::from_millis(2));
             faults.extend([
@@ -345,7 +353,7 @@ mod tests {
             .iter()
             .map(|fault| format!("{fault:?}").split(['(', ' ']).next().unwrap_or_default().to_owned())
             .collect();
-        assert_eq!(kinds.len(), 13, "{kinds:?}");
+        assert_eq!(kinds.len(), 14, "{kinds:?}");
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub struct Quality {
     pub reorder: u32,
     /// Chance that an additional copy arrives long after, when its ring may be history.
     pub stale: u32,
+    /// Longer datagrams vanish: a path with a smaller MTU than anyone knows, and no word of it.
+    pub bytes_max: usize,
     /// Shortest way from one node to another.
     pub delay_min: Duration,
     /// Longest way, unless reordered.
@@ -34,6 +36,7 @@ impl Quality {
         duplicate: 0,
         reorder: 0,
         stale: 0,
+        bytes_max: usize::MAX,
         delay_min: Duration::from_micros(50),
         delay_max: Duration::from_micros(150),
     };
@@ -166,8 +169,8 @@ impl Network {
         self.stats
     }
 
-    /// Decides the fate of one datagram sent now.
-    pub fn carry(&mut self, now: SimTime, from: NodeId, to: NodeId) -> Arrivals {
+    /// Decides the fate of one datagram of so many bytes sent now.
+    pub fn carry(&mut self, now: SimTime, from: NodeId, to: NodeId, bytes: usize) -> Arrivals {
         self.stats.sent += 1;
         let mut arrivals = Arrivals::default();
         if self.blocked.contains_key(&(from, to)) {
@@ -176,6 +179,10 @@ impl Network {
             return arrivals;
         }
         let quality = self.overrides.get(&(from, to)).copied().unwrap_or(self.quality);
+        if bytes > quality.bytes_max {
+            self.stats.lost += 1;
+            return arrivals;
+        }
         if self.rng.chance(quality.loss) {
             self.stats.lost += 1;
         } else {
@@ -239,7 +246,7 @@ mod tests {
         let mut network = network(Quality::PERFECT);
         let mut last = SimTime::ZERO;
         for micros in 0..1000 {
-            let arrivals = network.carry(SimTime::from_micros(micros), node(1), node(2));
+            let arrivals = network.carry(SimTime::from_micros(micros), node(1), node(2), 100);
             let times: Vec<_> = arrivals.iter().collect();
             assert_eq!(times.len(), 1);
             assert!(times[0] > last);
@@ -254,17 +261,17 @@ mod tests {
         network.block(node(1), node(2));
         network.block(node(1), node(2));
         network.unblock(node(1), node(2));
-        assert!(network.carry(SimTime::ZERO, node(1), node(2)).is_lost());
-        assert!(!network.carry(SimTime::ZERO, node(2), node(1)).is_lost());
+        assert!(network.carry(SimTime::ZERO, node(1), node(2), 100).is_lost());
+        assert!(!network.carry(SimTime::ZERO, node(2), node(1), 100).is_lost());
         network.unblock(node(1), node(2));
-        assert!(!network.carry(SimTime::ZERO, node(1), node(2)).is_lost());
+        assert!(!network.carry(SimTime::ZERO, node(1), node(2), 100).is_lost());
     }
 
     #[test]
     fn loss_and_duplication_happen_about_as_often_as_asked() {
         let mut network = network(Quality { loss: MILLION / 4, duplicate: MILLION / 4, ..Quality::PERFECT });
         for _ in 0..4000 {
-            let _ = network.carry(SimTime::ZERO, node(1), node(2));
+            let _ = network.carry(SimTime::ZERO, node(1), node(2), 100);
         }
         let stats = network.stats();
         assert!((800..1200).contains(&stats.lost), "{stats:?}");
@@ -277,9 +284,16 @@ mod tests {
         network.limit_receiver(node(2), Some(Duration::from_millis(1)));
         let mut arrived = 0;
         for _ in 0..2000 {
-            arrived += network.carry(SimTime::ZERO, node(1), node(2)).iter().count();
+            arrived += network.carry(SimTime::ZERO, node(1), node(2), 100).iter().count();
         }
         assert!((700..=702).contains(&arrived), "{arrived}");
+    }
+
+    #[test]
+    fn long_datagrams_vanish_in_a_black_hole() {
+        let mut network = network(Quality { bytes_max: 500, ..Quality::PERFECT });
+        assert!(!network.carry(SimTime::ZERO, node(1), node(2), 500).is_lost());
+        assert!(network.carry(SimTime::ZERO, node(1), node(2), 501).is_lost());
     }
 
     #[test]
@@ -287,6 +301,6 @@ mod tests {
         let mut network = network(Quality { loss: MILLION, ..Quality::PERFECT });
         network.block(node(1), node(2));
         network.heal();
-        assert!(!network.carry(SimTime::ZERO, node(1), node(2)).is_lost());
+        assert!(!network.carry(SimTime::ZERO, node(1), node(2), 100).is_lost());
     }
 }

@@ -22,6 +22,8 @@ pub struct Process {
     /// When the earliest wake-up in the queue comes.
     pub(crate) wake_at: Option<SimTime>,
     pub(crate) disk: Disk<DiskWrite>,
+    /// The next write fails.
+    pub(crate) write_fails: bool,
 }
 
 impl Process {
@@ -36,6 +38,7 @@ impl Process {
             held_datagrams: 0,
             wake_at: None,
             disk,
+            write_fails: false,
         }
     }
 

@@ -194,7 +194,7 @@ fn params(rng: &mut Rng, nodes: usize) -> Params {
         join: one_of(&[30, 50, 100]),
         merge: one_of(&[50, 200, 1000]),
         fail_recv_const: one_of(&[50, 500, 2500]),
-        seqno_unchanged_const: one_of(&[0, 3, 30]),
+        seqno_unchanged_const: one_of(&[3, 10, 30]),
         window_size: one_of(&[4, 50, 300]),
         max_messages: one_of(&[1, 17, 60]),
         miss_count_const: one_of(&[0, 5]),

@@ -58,6 +58,8 @@ pub struct Report {
     pub tally: Tally,
     /// The last lines of the trace, if they were asked for.
     pub tail: Vec<String>,
+    /// What the daemons say of themselves at the end.
+    pub at_end: Vec<String>,
 }
 
 /// After healing all must be well within this many times token plus consensus timeout, and some seconds for
@@ -66,6 +68,9 @@ const BOUND_TIMEOUTS: u32 = 10;
 const BOUND_BASE: Duration = Duration::from_secs(30);
 /// Messages, writes and reads of the last check are numbered from here.
 const FINAL: u64 = 1 << 32;
+/// In this time whatever the first phase left to be sent must be sent: megabytes, through the smallest
+/// of windows.
+const BACKLOG_BOUND: Duration = Duration::from_secs(300);
 /// How long the cluster is watched after the last check.
 const QUIET: Duration = Duration::from_secs(5);
 
@@ -89,6 +94,7 @@ pub fn run(options: Options) -> Report {
         violation: cluster.violation().cloned(),
         tally: cluster.tally(),
         tail: cluster.trace().tail().map(str::to_owned).collect(),
+        at_end: cluster.describe(),
     }
 }
 
@@ -111,6 +117,7 @@ pub fn run_caught(options: Options) -> Report {
             violation: Some((SimTime::ZERO, violation)),
             tally: Tally::default(),
             tail: Vec::new(),
+            at_end: Vec::new(),
         }
     })
 }
@@ -153,5 +160,8 @@ fn work_once_more(cluster: &mut Cluster) {
         cluster.act(node, Action::Write { write: number, attempt: 0, change: Change::Own { size: 10 } });
         cluster.act(node, Action::Read { read: number });
     }
+    cluster.run_for(QUIET);
+    let sent = |cluster: &Cluster| cluster.states().iter().all(|state| state.backlog_bytes == 0);
+    cluster.run_until(BACKLOG_BOUND, sent);
     cluster.run_for(QUIET);
 }

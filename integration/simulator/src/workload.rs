@@ -110,7 +110,7 @@ impl Load {
             message_interval: rng.span(Duration::from_millis(200), Duration::from_secs(10)),
             burst_max: *rng.pick(&[1, 5, 20, 100]),
             long_messages: *rng.pick(&[0, MILLION / 50, MILLION / 5]),
-            write_interval: rng.span(Duration::from_millis(300), Duration::from_secs(10)),
+            write_interval: Duration::from_millis(*rng.pick(&[50, 300, 1000, 3000, 10_000])),
         }
     }
 }

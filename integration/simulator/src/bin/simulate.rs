@@ -18,6 +18,7 @@ use std::{
 use clap::Parser;
 use simulator::{
     mutation::Mutation,
+    setup::Setup,
     simulation::{Options, Report, run_caught},
     trace::Lines,
 };
@@ -108,7 +109,7 @@ impl Totals {
 }
 
 fn print_failure(report: &Report, nodes: Option<u32>, mutation: Option<Mutation>) {
-    for line in &report.tail {
+    for line in report.tail.iter().chain(&report.at_end) {
         println!("{line}");
     }
     if let Some((at, violation)) = &report.violation {
@@ -122,6 +123,10 @@ fn print_failure(report: &Report, nodes: Option<u32>, mutation: Option<Mutation>
 
 fn run_one(arguments: &Arguments, seed: u64) -> ExitCode {
     let lines = if arguments.verbose { Lines::Print } else { Lines::Off };
+    if arguments.verbose {
+        let setup = Setup::generate(seed, arguments.nodes);
+        println!("{:?}\n{:?} {:?}\n{:?}", setup.params, setup.votes, setup.quorum, setup.profile);
+    }
     let Arguments { nodes, mutation, .. } = *arguments;
     let begin = Instant::now();
     let report = run_caught(Options { seed, nodes, lines, mutation });

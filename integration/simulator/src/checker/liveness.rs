@@ -22,6 +22,8 @@ pub struct NodeState {
     pub quorate: bool,
     /// The store takes writes.
     pub writable: bool,
+    /// Bytes that wait to be sent to the ring.
+    pub backlog_bytes: usize,
     /// What the store holds.
     pub position: Option<Position>,
 }
@@ -120,6 +122,7 @@ mod tests {
             in_sync: true,
             quorate: true,
             writable: true,
+            backlog_bytes: 0,
             position: Some(Position { epoch: (5, 1, 0), version: 9, checksum: 1 }),
         }
     }

@@ -144,6 +144,7 @@ impl Machine {
             in_sync: false,
             quorate: false,
             writable: false,
+            backlog_bytes: 0,
             position: None,
         };
         if let Some(Core::Membership(daemon)) = self.process(Daemon::Membership).core() {
@@ -151,6 +152,7 @@ impl Machine {
             state.ring = is_installed(status.ring.state).then_some(status.ring.ring);
             state.members = status.ring.members;
             state.in_sync = status.synchronised;
+            state.backlog_bytes = status.backlog_bytes;
         }
         if let Some(Core::Quorum(daemon)) = self.process(Daemon::Quorum).core() {
             state.quorate = daemon.status().is_some_and(|status| status.quorate && status.ring == state.ring);

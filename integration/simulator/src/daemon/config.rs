@@ -92,6 +92,10 @@ impl ConfigDaemon {
             DaemonInput::Stored(DiskWrite::Store(batch, _)) => {
                 self.input(now, Input::Stored { batch: batch.id })
             }
+            DaemonInput::StoreFailed(batch) => {
+                self.input(now, Input::StoreFailed { batch });
+                self.effects.push_back(Effect::Exit("the disk refused a write".to_owned()));
+            }
             DaemonInput::Connected(connection, Link::ConfigToMembership) => {
                 self.membership = Some(connection);
                 let group = GroupName::new(GROUP).expect("a short name that is not empty is a group name");

@@ -12,7 +12,7 @@ use std::{collections::VecDeque, time::Instant};
 
 use bytes::Bytes;
 pub use config::{ConfigDaemon, position};
-use config_store_core::{Batch, QuorumView};
+use config_store_core::{Batch, BatchId, QuorumView};
 pub use membership::MembershipDaemon;
 use membership_core::{
     cpg::GroupName,
@@ -75,6 +75,8 @@ pub enum DaemonInput {
     Timer,
     /// A write is durable.
     Stored(DiskWrite),
+    /// configd: a batch could not be written.
+    StoreFailed(BatchId),
     /// The daemon, as the client, is connected.
     Connected(ConnectionId, Link),
     /// A message on a connection.
