@@ -40,10 +40,10 @@ lint: deps ## Check with clippy; warnings are errors
 
 unit: build ## All tests of all crates but the cluster tests
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
-	    $(CARGO) nextest run $(FLAGS) --exclude cluster-tests && \
-	    $(CARGO) test $(FLAGS) --exclude cluster-tests --doc; \
+	    $(CARGO) nextest run $(FLAGS) -E 'not package(cluster-tests)' && \
+	    $(CARGO) test $(FLAGS) --doc; \
 	else \
-	    $(CARGO) test $(FLAGS) --exclude cluster-tests; \
+	    $(CARGO) test $(FLAGS); \
 	fi
 
 docs: deps ## Build the documentation; broken links are errors
@@ -63,7 +63,11 @@ python: build deps-test ## The Python client and the trace sink against real nod
 	integration/python/run-tests
 
 cluster: build deps-test ## Real daemons on the playground: partitions, crashes, joins
-	$(CARGO) test --locked -p cluster-tests
+	if $(CARGO) nextest --version >/dev/null 2>&1; then \
+	    $(CARGO) nextest run $(FLAGS) -E 'package(cluster-tests)' --test-threads 2; \
+	else \
+	    echo "without cargo-nextest, 'make unit' has run the cluster tests"; \
+	fi
 
 bench: build ## Measure
 	$(CARGO) bench $(FLAGS)
