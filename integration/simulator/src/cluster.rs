@@ -19,6 +19,7 @@ use connections::Connections;
 use machine::Machine;
 use membership_core::srp::{Destination, StateName};
 use quorate_types::NodeId;
+use quorum_core::QuorumConfig;
 
 use crate::{
     checker::{Checkers, NodeState, Violation},
@@ -108,6 +109,8 @@ pub struct Cluster {
     checkers: Checkers,
     trace: Trace,
     healed: bool,
+    /// Everything observed, if it is kept.
+    history: Option<Vec<Observation>>,
     tally: Tally,
     violation: Option<(SimTime, Violation)>,
     moment: (SimTime, u32),
@@ -133,6 +136,7 @@ impl Cluster {
             queue: Queue::default(),
             trace: Trace::new(lines),
             healed: false,
+            history: None,
             tally: Tally::default(),
             violation: None,
             moment: (SimTime::ZERO, 0),
@@ -194,6 +198,36 @@ impl Cluster {
         self.tally
     }
 
+    /// Keeps every observation from now on.
+    pub fn keep_history(&mut self) {
+        self.history.get_or_insert_default();
+    }
+
+    /// Everything observed since [`Cluster::keep_history`].
+    #[must_use]
+    pub fn history(&self) -> &[Observation] {
+        self.history.as_deref().unwrap_or_default()
+    }
+
+    /// The state of the ring at a node; `None` while membershipd is down.
+    #[must_use]
+    pub fn ring_state(&self, node: NodeId) -> Option<StateName> {
+        match self.process(node, Daemon::Membership).core() {
+            Some(Core::Membership(daemon)) => Some(daemon.status().ring.state),
+            _ => None,
+        }
+    }
+
+    /// quorumd of a node reads another configuration.
+    pub fn configure_quorum(&mut self, node: NodeId, config: QuorumConfig) {
+        self.input(node, Daemon::Quorum, DaemonInput::Configure(Box::new(config)));
+    }
+
+    /// An operator overrides the expected votes at a node.
+    pub fn set_expected(&mut self, node: NodeId, votes: u32) {
+        self.input(node, Daemon::Quorum, DaemonInput::SetExpected(votes));
+    }
+
     /// Notes a violation that was found outside, unless there was one before.
     pub fn report(&mut self, violation: Violation) {
         let at = self.now();
@@ -218,7 +252,21 @@ impl Cluster {
         }
     }
 
-    /// Lets time pass until the condition holds, at most for `span`; says whether it holds.
+    /// Lets time pass until a node's ring is in this state, at most for `span`; stops right after the event
+    /// that brought it there. Says whether it did.
+    pub fn run_until_state(&mut self, span: Duration, node: NodeId, state: StateName) -> bool {
+        let end = self.now() + span;
+        while self.violation.is_none() && self.ring_state(node) != Some(state) {
+            match self.queue.next_at() {
+                Some(at) if at <= end => self.step(),
+                _ => return false,
+            }
+        }
+        self.violation.is_none()
+    }
+
+    /// Lets time pass until the condition holds, at most for `span`; says whether it holds. Looks every ten
+    /// milliseconds.
     pub fn run_until(&mut self, span: Duration, mut condition: impl FnMut(&Self) -> bool) -> bool {
         let end = self.now() + span;
         let mut next_look = self.now();
@@ -664,6 +712,9 @@ impl Cluster {
         let observation = Observation { at, node, event };
         if let Err(violation) = self.checkers.observe(&observation) {
             self.report(violation);
+        }
+        if let Some(history) = &mut self.history {
+            history.push(observation);
         }
     }
 

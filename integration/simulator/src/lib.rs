@@ -11,6 +11,7 @@ pub mod mutation;
 pub mod network;
 pub mod process;
 pub mod rng;
+pub mod scenario;
 pub mod setup;
 pub mod simulation;
 pub mod trace;

@@ -1,0 +1,235 @@
+//! The replicated tree: what a write promises, in whole clusters.
+
+use std::time::Duration;
+
+use simulator::{
+    disk::DiskSpeed,
+    fault::{Daemon, Fault},
+    history::Outcome,
+    scenario::Scenario,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn is_acknowledged(scenario: &Scenario, write: u64) -> bool {
+    matches!(scenario.outcome(write), Some(Outcome::Acknowledged { .. }))
+}
+
+#[test]
+fn a_write_is_acknowledged_and_reaches_every_replica() {
+    // given
+    let mut scenario = Scenario::formed(3);
+    // when
+    let write = scenario.write(2);
+    scenario.pass(SECOND);
+    // then
+    assert!(is_acknowledged(&scenario, write));
+    assert!(scenario.now().hold_the_same(&[1, 2, 3]));
+    scenario.ends_well();
+}
+
+#[test]
+fn a_minority_refuses_writes_and_linearizable_reads() {
+    // given
+    let mut scenario = Scenario::formed(3);
+    scenario.partition(&[&[1, 2], &[3]]);
+    scenario.expect(30 * SECOND, "apart", |now| now.share_a_ring(&[1, 2]) && now.share_a_ring(&[3]));
+    scenario.pass(5 * SECOND);
+    // when
+    let (refused, read) = (scenario.write(3), scenario.read(3));
+    let accepted = scenario.write(1);
+    scenario.pass(5 * SECOND);
+    // then
+    assert_eq!(scenario.outcome(refused), Some(Outcome::Refused));
+    assert_eq!(scenario.answer(read), Some(None));
+    assert!(is_acknowledged(&scenario, accepted));
+    scenario.ends_well();
+}
+
+#[test]
+fn an_acknowledged_write_survives_the_power_loss_of_any_minority() {
+    for victims in [[1, 2], [1, 3], [2, 4], [4, 5], [3, 5]] {
+        // given
+        let mut scenario = Scenario::formed(5);
+        let write = scenario.write(victims[0]);
+        scenario.pass(SECOND / 10);
+        assert!(is_acknowledged(&scenario, write));
+        // when
+        victims.map(|id| scenario.crash(id));
+        scenario.pass(20 * SECOND);
+        victims.map(|id| scenario.boot(id));
+        // then
+        scenario.expect(30 * SECOND, "together again", |now| now.all_writable());
+        scenario.ends_well();
+    }
+}
+
+#[test]
+fn an_acknowledged_write_survives_the_power_loss_of_all() {
+    // given
+    let mut scenario = Scenario::formed(3);
+    let writes: Vec<_> = (0..20).map(|count| scenario.write(1 + count % 3)).collect();
+    scenario.pass(SECOND);
+    assert!(writes.iter().all(|write| is_acknowledged(&scenario, *write)));
+    // when
+    (1..=3).for_each(|id| scenario.crash(id));
+    scenario.pass(5 * SECOND);
+    (1..=3).for_each(|id| scenario.boot(id));
+    // then
+    scenario.expect(30 * SECOND, "together again", |now| now.all_writable());
+    scenario.ends_well();
+}
+
+#[test]
+fn a_write_that_only_the_crashed_originator_had_is_not_missed_by_anyone() {
+    // given
+    let mut scenario = Scenario::formed(3);
+    scenario.block(&[1], &[2, 3]);
+    let write = scenario.write(1);
+    scenario.pass(Duration::from_millis(300));
+    assert_eq!(scenario.outcome(write), None, "two disks do not have it");
+    // when
+    scenario.crash(1);
+    scenario.expect(30 * SECOND, "the others go on", |now| now.share_a_ring(&[2, 3]) && now.is_writable(2));
+    let other = scenario.write(2);
+    scenario.pass(SECOND);
+    scenario.join_again();
+    scenario.boot(1);
+    // then
+    scenario.expect(30 * SECOND, "together again", |now| now.all_writable());
+    assert!(is_acknowledged(&scenario, other));
+    assert!(scenario.now().hold_the_same(&[1, 2, 3]));
+    scenario.ends_well();
+}
+
+#[test]
+fn slow_disks_of_a_minority_do_not_delay_acknowledgements() {
+    // given
+    let mut scenario = Scenario::formed(3);
+    let stalled = DiskSpeed { min: 5 * SECOND, max: 6 * SECOND };
+    scenario.fault(Fault::Disk(3.try_into().unwrap(), stalled));
+    // when
+    let write = scenario.write(1);
+    scenario.pass(SECOND);
+    // then
+    assert!(is_acknowledged(&scenario, write));
+    scenario.ends_well();
+}
+
+#[test]
+fn slow_disks_of_a_majority_delay_acknowledgements() {
+    // given
+    let mut scenario = Scenario::formed(3);
+    let stalled = DiskSpeed { min: 5 * SECOND, max: 6 * SECOND };
+    [2, 3].map(|id| scenario.fault(Fault::Disk(id.try_into().unwrap(), stalled)));
+    // when
+    let write = scenario.write(1);
+    scenario.pass(4 * SECOND);
+    // then
+    assert_eq!(scenario.outcome(write), None);
+    scenario.pass(5 * SECOND);
+    assert!(is_acknowledged(&scenario, write));
+    scenario.ends_well();
+}
+
+/// Scenario 25.
+#[test]
+fn without_the_membership_daemon_the_store_is_read_only_at_once() {
+    // given
+    let mut scenario = Scenario::formed(3);
+    // when
+    scenario.kill(1, Daemon::Membership);
+    // then
+    scenario.expect(SECOND / 10, "read-only", |now| !now.is_writable(1));
+    let write = scenario.write(1);
+    scenario.pass(SECOND);
+    assert_eq!(scenario.outcome(write), Some(Outcome::Refused));
+    scenario.start(1, Daemon::Membership);
+    scenario.expect(30 * SECOND, "writable again", |now| now.all_writable());
+    scenario.ends_well();
+}
+
+#[test]
+fn without_the_quorum_daemon_nothing_is_written_at_that_node() {
+    // given
+    let mut scenario = Scenario::formed(3);
+    // when
+    scenario.kill(1, Daemon::Quorum);
+    scenario.pass(SECOND / 10);
+    // then
+    assert!(!scenario.now().is_writable(1));
+    let write = scenario.write(2);
+    scenario.pass(5 * SECOND);
+    assert!(is_acknowledged(&scenario, write), "the others go on");
+    scenario.start(1, Daemon::Quorum);
+    scenario.expect(30 * SECOND, "writable again", |now| now.all_writable());
+    scenario.ends_well();
+}
+
+/// etcd issue 20418: who was paused must not serve what is history.
+#[test]
+fn a_paused_node_that_resumes_serves_no_stale_linearizable_read() {
+    // given
+    let mut scenario = Scenario::formed(3);
+    scenario.pause(3);
+    scenario.expect(15 * SECOND, "the others go on", |now| now.share_a_ring(&[1, 2]) && now.is_writable(1));
+    let writes: Vec<_> = (0..5).map(|_| scenario.write(1)).collect();
+    scenario.pass(SECOND);
+    assert!(writes.iter().all(|write| is_acknowledged(&scenario, *write)));
+    // when
+    let read = scenario.read(3);
+    scenario.resume(3);
+    scenario.pass(40 * SECOND);
+    // then: it failed, or it is fresh, which the store's checker judges
+    assert!(scenario.answer(read).is_some());
+    scenario.ends_well();
+}
+
+#[test]
+fn a_write_that_is_repeated_at_another_node_happens_once() {
+    // given
+    let mut scenario = Scenario::formed(3);
+    let write = scenario.write(1);
+    scenario.pass(Duration::from_millis(3));
+    // when
+    scenario.crash(1);
+    scenario.expect(30 * SECOND, "the others go on", |now| now.share_a_ring(&[2, 3]) && now.is_writable(2));
+    scenario.write_again(2, write, 1);
+    scenario.write_again(3, write, 2);
+    scenario.pass(SECOND);
+    // then
+    assert!(is_acknowledged(&scenario, write));
+    scenario.ends_well();
+}
+
+#[test]
+fn a_replica_whose_disk_refuses_a_write_is_loaded_again_and_catches_up() {
+    // given
+    let mut scenario = Scenario::formed(3);
+    scenario.fault(Fault::WriteError(2.try_into().unwrap()));
+    // when
+    let write = scenario.write(1);
+    scenario.pass(SECOND / 10);
+    // then
+    assert!(is_acknowledged(&scenario, write));
+    scenario
+        .expect(30 * SECOND, "it has caught up", |now| now.all_writable() && now.hold_the_same(&[1, 2, 3]));
+    scenario.ends_well();
+}
+
+#[test]
+fn two_halves_that_both_wrote_before_the_split_agree_after_it() {
+    // given: each side has writes under way that the other does not get
+    let mut scenario = Scenario::formed(4);
+    scenario.partition(&[&[1, 2], &[3, 4]]);
+    let writes: Vec<_> = (0..8).map(|count| scenario.write(1 + count % 4)).collect();
+    scenario.expect(30 * SECOND, "apart", |now| now.share_a_ring(&[1, 2]) && now.share_a_ring(&[3, 4]));
+    assert!(writes.iter().all(|write| !is_acknowledged(&scenario, *write)));
+    // when
+    scenario.join_again();
+    // then
+    scenario.expect(30 * SECOND, "together again", |now| now.all_writable());
+    scenario.pass(10 * SECOND);
+    assert!(scenario.now().hold_the_same(&[1, 2, 3, 4]));
+    scenario.ends_well();
+}
