@@ -196,7 +196,7 @@ fn facts(details: &ErrorDetails, message: &str) -> Vec<String> {
         lines.push(format!("votes present {present} of {expected} expected, {needed} needed"));
         facts.retain(|(key, _)| !key.starts_with("votes_"));
     }
-    facts.retain(|(key, value)| *key != "reasons" && !tells(message, value));
+    facts.retain(|(key, value)| *key != "reasons" && !value.split(',').all(|part| tells(message, part)));
     facts.sort_by_key(|(key, _)| *key == "next");
     lines.extend(facts.iter().map(|(key, value)| format!("{}: {value}", key.replace('_', " "))));
     lines

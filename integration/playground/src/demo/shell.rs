@@ -2,6 +2,8 @@
 
 use std::process::{Output, Stdio};
 
+use tokio::{io::AsyncWriteExt as _, process::Command};
+
 use crate::Node;
 
 /// What a command printed, and how it ended.
@@ -25,33 +27,50 @@ impl Said {
 
 /// Runs `pvecm` on a node, shows the command as typed and everything that it prints.
 pub(super) async fn pvecm(node: &Node, arguments: &[&str]) -> Said {
-    show(node, arguments);
-    let said = quiet(node, arguments).await;
+    println!("\n{}# pvecm {}", node.name(), shown(arguments));
+    printed(run(node, arguments, "").await)
+}
+
+/// The same with a line of text on its standard input.
+pub(super) async fn pipe(node: &Node, line: &str, arguments: &[&str]) -> Said {
+    println!("\n{}# echo '{line}' | pvecm {}", node.name(), shown(arguments));
+    printed(run(node, arguments, &format!("{line}\n")).await)
+}
+
+/// Runs `pvecm` on a node and shows nothing.
+pub(super) async fn quiet(node: &Node, arguments: &[&str]) -> Said {
+    run(node, arguments, "").await
+}
+
+fn printed(said: Said) -> Said {
     print!("{}", said.out);
     print!("{}", said.err);
     said
 }
 
-/// Shows a command without running it: words with blanks are quoted, and a token is cut.
-fn show(node: &Node, arguments: &[&str]) {
-    let words: Vec<String> = arguments.iter().map(|word| shown(word)).collect();
-    println!("\n{}# pvecm {}", node.name(), words.join(" "));
-}
-
-fn shown(word: &str) -> String {
+/// The words of a command line: those with blanks are quoted, and a token is cut.
+fn shown(arguments: &[&str]) -> String {
     const LONGEST: usize = 60;
-    match word.char_indices().nth(LONGEST) {
+    let word = |word: &&str| match word.char_indices().nth(LONGEST) {
         Some(_) => format!("{}...", word.chars().take(16).collect::<String>()),
         None if word.contains(' ') => format!("'{word}'"),
-        None => word.to_owned(),
-    }
+        None => (*word).to_owned(),
+    };
+    arguments.iter().map(word).collect::<Vec<_>>().join(" ")
 }
 
-/// Runs `pvecm` on a node.
-pub(super) async fn quiet(node: &Node, arguments: &[&str]) -> Said {
-    let mut command = tokio::process::Command::from(node.command("pvecm"));
-    command.args(arguments).stdin(Stdio::null());
-    match command.output().await {
+async fn run(node: &Node, arguments: &[&str], input: &str) -> Said {
+    let ended = async {
+        let mut command = Command::from(node.command("pvecm"));
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.kill_on_drop(true).spawn()?;
+        let mut stdin = child.stdin.take().expect("standard input is a pipe");
+        // A command that does not read it has closed it.
+        let _ = stdin.write_all(input.as_bytes()).await;
+        drop(stdin);
+        child.wait_with_output().await
+    };
+    match ended.await {
         Ok(Output { status, stdout, stderr }) => {
             let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
             Said { out: text(stdout), err: text(stderr), code: status.code() }
@@ -78,8 +97,7 @@ mod tests {
 
     #[test]
     fn a_token_is_cut_and_words_with_blanks_are_quoted() {
-        assert_eq!(shown("add"), "add");
-        assert_eq!(shown("two words"), "'two words'");
-        assert_eq!(shown(&"t".repeat(100)), format!("{}...", "t".repeat(16)));
+        let token = "t".repeat(100);
+        assert_eq!(shown(&["add", "two words", &token]), format!("add 'two words' {}...", "t".repeat(16)));
     }
 }

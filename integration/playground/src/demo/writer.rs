@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use quorate_daemon::client::deadline;
 use quorate_proto::config::v1::{GetRequest, PutRequest, config_service_client::ConfigServiceClient};
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
-use crate::Node;
+use crate::{Error, Node};
 
 /// One file in so much time.
 const PACE: Duration = Duration::from_millis(50);
@@ -24,28 +24,58 @@ pub(super) struct Record {
     pub(super) refused: usize,
     /// How many ended without an answer: they may be there or not.
     pub(super) unknown: usize,
-    /// Longest time between two acknowledgements that follow each other.
+    /// Longest time that an acknowledged write took, with the pause before it.
     pub(super) longest_pause: Duration,
+}
+
+impl Record {
+    /// How many files were acknowledged, and how many writes were refused.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.acknowledged.len(), self.refused)
+    }
 }
 
 /// The writer, at work.
 pub(super) struct Writer {
     stop: CancellationToken,
-    task: JoinHandle<Record>,
+    record: watch::Receiver<Record>,
+    task: JoinHandle<()>,
 }
 
 impl Writer {
     /// Starts to write through a node.
     pub(super) fn start(node: &Node) -> Self {
         let stop = CancellationToken::new();
-        let task = tokio::spawn(write(node.clone(), stop.clone()));
-        Self { stop, task }
+        let (publish, record) = watch::channel(Record::default());
+        let task = tokio::spawn(write(node.clone(), stop.clone(), publish));
+        Self { stop, record, task }
+    }
+
+    /// Waits until the record is as wanted.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] with what was wanted.
+    pub(super) async fn until(
+        &mut self,
+        what: &str,
+        within: Duration,
+        wanted: impl Fn(&Record) -> bool,
+    ) -> Result<(), Error> {
+        let seen = tokio::time::timeout(within, self.record.wait_for(|record| wanted(record))).await;
+        let is_seen = seen.is_ok_and(|seen| seen.is_ok());
+        if is_seen { Ok(()) } else { Err(Error::Timeout { what: what.to_owned(), within }) }
+    }
+
+    /// What became of the writes so far.
+    pub(super) fn record(&self) -> Record {
+        self.record.borrow().clone()
     }
 
     /// Stops, and says what became of all writes.
     pub(super) async fn stop(self) -> Record {
         self.stop.cancel();
-        self.task.await.unwrap_or_else(|broken| std::panic::resume_unwind(broken.into_panic()))
+        self.task.await.unwrap_or_else(|broken| std::panic::resume_unwind(broken.into_panic()));
+        self.record.borrow().clone()
     }
 }
 
@@ -59,12 +89,11 @@ fn content(number: u64) -> String {
     format!("file {number}\n")
 }
 
-async fn write(node: Node, stop: CancellationToken) -> Record {
+async fn write(node: Node, stop: CancellationToken, publish: watch::Sender<Record>) {
     let mut client = ConfigServiceClient::new(node.gateway());
-    let mut record = Record::default();
     let mut last = Instant::now();
     let mut pace = tokio::time::interval(PACE);
-    pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for number in 1.. {
         if stop.run_until_cancelled(pace.tick()).await.is_none() {
             break;
@@ -75,21 +104,17 @@ async fn write(node: Node, stop: CancellationToken) -> Record {
             make_parents: true,
             ..PutRequest::default()
         };
-        match client.put(deadline(request, PATIENCE)).await {
+        let outcome = client.put(deadline(request, PATIENCE)).await;
+        let pause = std::mem::replace(&mut last, Instant::now()).elapsed();
+        publish.send_modify(|record| match outcome {
             Ok(_) => {
                 record.acknowledged.push(number);
-                record.longest_pause = record.longest_pause.max(last.elapsed());
-                last = Instant::now();
+                record.longest_pause = record.longest_pause.max(pause);
             }
-            Err(status) if status.code() == Code::FailedPrecondition => {
-                record.refused += 1;
-                // The pause of interest is the one that a quorate cluster makes.
-                last = Instant::now();
-            }
+            Err(status) if status.code() == Code::FailedPrecondition => record.refused += 1,
             Err(_) => record.unknown += 1,
-        }
+        });
     }
-    record
 }
 
 /// The acknowledged files that a node does not have, or has with another content.
