@@ -57,7 +57,7 @@ pub enum DialError {
     /// Somebody else answers.
     #[error(
         "{address} is not the cluster that was expected: its fingerprint is {found}, expected was {expected}; \
-         token and member belong to different clusters",
+         the token (or the fingerprint given with it) and this member belong to different clusters",
         found = mismatch.found,
         expected = mismatch.expected
     )]

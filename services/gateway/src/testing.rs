@@ -34,8 +34,8 @@ use crate::{
 
 /// Short enough for tests that wait in vain, long enough for a busy machine.
 pub(crate) const PATIENCE: Patience = Patience {
-    create: Duration::from_secs(20),
-    join: Duration::from_secs(20),
+    ring: Duration::from_secs(20),
+    sync: Duration::from_secs(20),
     dial: Duration::from_secs(20),
     member: Duration::from_secs(20),
     confirm: Duration::from_secs(20),
@@ -45,7 +45,7 @@ pub(crate) const PATIENCE: Patience = Patience {
 /// For tests in which something never comes about.
 pub(crate) fn hasty() -> Patience {
     let brief = Duration::from_millis(300);
-    Patience { create: brief, join: brief, confirm: brief, ..PATIENCE }
+    Patience { ring: brief, sync: brief, confirm: brief, ..PATIENCE }
 }
 
 /// A file or directory (`None`) of a pretended tree, with its version.

@@ -137,7 +137,7 @@ async fn found(node: &ThisNode, what: &str, plan: &Plan, written: &mut Vec<Writt
     node.write_conf(&conf).map_err(failed)?;
     node.reload_config(false).await.map_err(failed)?;
     node.reload_ring().await.map_err(failed)?;
-    let waited = ready::wait(&node.daemons, node.patience.create, node.patience.pause, None).await;
+    let waited = ready::wait(&node.daemons, &node.patience, None).await;
     waited.map_err(|late| not_ready(what, &late))
 }
 

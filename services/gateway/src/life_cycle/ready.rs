@@ -1,6 +1,6 @@
 //! Waiting until this node works: its ring has formed, it is quorate, its tree is in sync.
 //!
-//! Each step follows the daemon's own stream and has the same end: one deadline for all.
+//! Each step follows the daemon's own stream, where it has one, and has an end.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use quorate_proto::{
     membership::v1::{self as membership, RingState},
     quorum::v1::{self as quorum, QuorumStatus},
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tonic::Status;
 
 use super::progress::Progress;
@@ -22,10 +22,11 @@ use crate::{
 /// How long to wait for others.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// A new cluster of one node: its ring needs one token timeout, its tree a few writes.
-    pub create: Duration,
-    /// A joining node: the ring re-forms within seconds; a tree of 128 MiB takes most of it.
-    pub join: Duration,
+    /// Until the ring has formed and is quorate: a ring re-forms within a few token timeouts.
+    pub ring: Duration,
+    /// Until the tree is in sync: one of 128 MiB takes most of it. With [`Patience::ring`] it stays below
+    /// the two minutes for which the command line waits, so that the reason of a failure is seen there.
+    pub sync: Duration,
     /// Connecting to a member, TLS included.
     pub dial: Duration,
     /// A member's answer to AdmitNode, ConfirmNode or WithdrawNode: two writes to its tree.
@@ -39,11 +40,11 @@ pub struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         Self {
-            create: Duration::from_secs(30),
-            join: Duration::from_secs(120),
+            ring: Duration::from_secs(30),
+            sync: Duration::from_secs(45),
             dial: Duration::from_secs(5),
             member: Duration::from_secs(45),
-            confirm: Duration::from_secs(60),
+            confirm: Duration::from_secs(30),
             pause: Duration::from_millis(100),
         }
     }
@@ -61,13 +62,13 @@ pub struct NotReady {
 /// Waits until this node's ring is operational, it is quorate, and its tree is in sync; tells each step.
 ///
 /// # Errors
-/// [`NotReady`] for the first step that did not come about within `limit`.
+/// [`NotReady`] for the first step that did not come about in time.
 pub async fn wait(
     daemons: &Daemons,
-    limit: Duration,
-    pause: Duration,
+    patience: &Patience,
     progress: Option<&Progress>,
 ) -> Result<(), NotReady> {
+    let Patience { ring: limit, pause, .. } = *patience;
     let end = Instant::now() + limit;
     tell(progress, "waiting for the ring").await;
     if timeout_at(end, ring(daemons, pause)).await.is_err() {
@@ -78,7 +79,8 @@ pub async fn wait(
         return Err(NotReady { reason: "QUORUM_TIMEOUT", description: quorum_state(daemons, limit).await });
     }
     tell(progress, "waiting for the configuration tree").await;
-    if timeout_at(end, in_sync(daemons, pause)).await.is_err() {
+    let limit = patience.sync;
+    if timeout(limit, in_sync(daemons, pause)).await.is_err() {
         return Err(NotReady { reason: "SYNC_TIMEOUT", description: tree_state(daemons, limit).await });
     }
     Ok(())

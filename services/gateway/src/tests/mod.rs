@@ -4,5 +4,6 @@ mod callers;
 mod create;
 mod door;
 mod join;
+mod refusals;
 mod remove;
 mod tokens;

@@ -110,7 +110,7 @@ pub(super) async fn complete(
     what: &str,
     progress: Option<&Progress>,
 ) -> Result<(), Status> {
-    let waited = ready::wait(&node.daemons, node.patience.join, node.patience.pause, progress).await;
+    let waited = ready::wait(&node.daemons, &node.patience, progress).await;
     waited.map_err(|late| not_ready(what, &late))?;
     if let Some(progress) = progress {
         progress.step("asking for this node's votes").await;
