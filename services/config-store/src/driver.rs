@@ -504,9 +504,12 @@ fn now_seconds() -> u32 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs() as u32)
 }
 
-/// Moves the store away under a name that says when.
+/// Moves the store away under a name that says when, and is not taken yet.
 fn set_aside(store: &std::path::Path) -> Result<PathBuf, Error> {
-    let backup = store.with_file_name(format!("tree.before-join.{}", now_seconds()));
+    let name = format!("tree.before-join.{}", now_seconds());
+    let names = std::iter::once(name.clone()).chain((2..).map(|number| format!("{name}.{number}")));
+    let backup = names.map(|name| store.with_file_name(name)).find(|path| !path.exists());
+    let backup = backup.expect("an endless list of names has one that is free");
     std::fs::rename(store, &backup).map_err(|source| Error::SetAside { path: backup.clone(), source })?;
     Ok(backup)
 }
@@ -515,4 +518,21 @@ fn set_aside(store: &std::path::Path) -> Result<PathBuf, Error> {
 /// store from a bad configuration.
 pub(crate) fn is_configuration(error: &Error) -> bool {
     matches!(error, Error::Conf { .. } | Error::Store(StoreError::Damaged { .. }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trees_set_aside_within_one_second_keep_names_of_their_own() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let store = dir.path().join("tree");
+        let mut backups = std::collections::BTreeSet::new();
+        for _ in 0..3 {
+            std::fs::create_dir(&store).expect("made");
+            backups.insert(set_aside(&store).expect("moved"));
+        }
+        assert_eq!(backups.len(), 3);
+    }
 }
