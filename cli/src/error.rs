@@ -8,6 +8,9 @@ use std::{fmt, io, path::PathBuf};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+/// What is known of a write when nobody answered in time.
+const UNKNOWN_OUTCOME: &str = "a write may have happened, or may still happen: look before you repeat it; --timeout sets how long to wait";
+
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -136,7 +139,11 @@ impl Report {
         let reason =
             details.error_info().map_or_else(|| code_name(status.code()), |info| info.reason.clone());
         let message = if status.message().is_empty() { "no message" } else { status.message() };
-        Self { reason, message: message.to_owned(), details: detail_lines(&details, message) }
+        let mut lines = detail_lines(&details, message);
+        if status.code() == Code::DeadlineExceeded && details.error_info().is_none() {
+            lines.push(UNKNOWN_OUTCOME.to_owned());
+        }
+        Self { reason, message: message.to_owned(), details: lines }
     }
 }
 
@@ -279,8 +286,15 @@ mod tests {
 
     #[test]
     fn a_status_without_details_shows_its_code_as_the_reason() {
+        let report = Error::from(Status::unavailable("quorumd does not answer")).report();
+        assert_eq!(report.to_string(), "error[UNAVAILABLE]: quorumd does not answer");
+    }
+
+    #[test]
+    fn an_answer_that_did_not_come_leaves_the_outcome_of_a_write_open() {
         let report = Error::from(Status::deadline_exceeded("no answer within 10 s")).report();
-        assert_eq!(report.to_string(), "error[DEADLINE_EXCEEDED]: no answer within 10 s");
+        assert_eq!(report.reason, "DEADLINE_EXCEEDED");
+        assert_eq!(report.details, [UNKNOWN_OUTCOME]);
     }
 
     #[test]
