@@ -11,7 +11,7 @@
 //! # async fn example() -> Result<(), playground::Error> {
 //! use playground::{Mode, Playground, Setup};
 //!
-//! let setup = Setup { nodes: 3, mode: Mode::Loopback, subnet: None };
+//! let setup = Setup { nodes: 3, mode: Mode::Loopback, subnet: None, environment: Default::default() };
 //! let playground = Playground::up(std::path::Path::new("/tmp/lab"), &setup).await?;
 //! let hp1 = playground.node("hp1")?;
 //! hp1.command("pvecm").args(["create", "lab"]).status().expect("pvecm runs");
@@ -29,6 +29,8 @@
 //! | `process.rs` | process ids, signals, waiting for an end |
 //! | `plan.rs` | names and addresses, kept in `DIR/playground.json` |
 //! | `network/` | the two modes |
+//! | `shell.rs` | running `pvecm` on a node |
+//! | `votes.rs` | following a node's votes |
 //! | `report.rs` | what `playground status` prints |
 //! | `demo/` | the walk through a cluster's life that `make demo` shows |
 
@@ -40,6 +42,8 @@ mod plan;
 mod playground;
 mod process;
 mod report;
+pub mod shell;
+pub mod votes;
 
 pub use error::Error;
 pub use node::Node;

@@ -1,6 +1,6 @@
 //! `playground`: whole nodes on this machine. Parses, calls, prints.
 
-use std::{os::unix::process::CommandExt as _, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, os::unix::process::CommandExt as _, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use playground::{Error, Groups, GroupsError, Mode, Playground, Setup, demo, report};
@@ -120,7 +120,9 @@ async fn run(cli: Cli) -> Result<ExitCode, Box<dyn std::error::Error>> {
     match cli.command {
         Command::Up { nodes, netns, subnet } => {
             let mode = if netns { Mode::Netns } else { Mode::Loopback };
-            let playground = Playground::up(&cli.dir, &Setup { nodes, mode, subnet }).await?;
+            // The nodes inherit what is set here; a playground's own environment is for tests.
+            let setup = Setup { nodes, mode, subnet, environment: BTreeMap::new() };
+            let playground = Playground::up(&cli.dir, &setup).await?;
             print_status(&playground).await;
         }
         Command::Exec { node, command } => return exec(open()?.node(&node)?, &command).map_err(Into::into),

@@ -69,11 +69,12 @@ impl Node {
         daemon_channel(&self.root, "gatewayd")
     }
 
-    /// A command that runs where the node is: in its network, with `QUORATE_ROOT` set to its root, and with the
-    /// programs of Quorate in `PATH`.
+    /// A command that runs where the node is: in its network, with the playground's environment, with `QUORATE_ROOT`
+    /// set to its root, and with the programs of Quorate in `PATH`.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
         let mut command = network::command(&self.plan, &self.own, program);
+        command.envs(&self.plan.environment);
         command.env("QUORATE_ROOT", self.root.as_path()).env("PATH", self.path_variable());
         command
     }

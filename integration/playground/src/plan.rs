@@ -1,7 +1,7 @@
 //! Names and addresses of a playground, kept in `DIR/playground.json`.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
@@ -43,6 +43,8 @@ pub struct Setup {
     /// In loopback mode: the first three numbers of all addresses, such as `127.0.0`; absent: chosen by the
     /// directory.
     pub subnet: Option<String>,
+    /// Environment variables of all nodes, and of the commands that run where they are.
+    pub environment: BTreeMap<String, String>,
 }
 
 /// A playground as it was set up.
@@ -52,6 +54,8 @@ pub(crate) struct Plan {
     pub(crate) id: u32,
     pub(crate) mode: Mode,
     pub(crate) nodes: Vec<NodePlan>,
+    #[serde(default)]
+    pub(crate) environment: BTreeMap<String, String>,
 }
 
 /// One node of it.
@@ -79,7 +83,8 @@ impl Plan {
         };
         let node =
             |number| NodePlan { name: format!("hp{number}"), address: Ipv4Addr::new(a, b, c, number).into() };
-        Ok(Self { id, mode: setup.mode, nodes: (1..=setup.nodes).map(node).collect() })
+        let nodes = (1..=setup.nodes).map(node).collect();
+        Ok(Self { id, mode: setup.mode, nodes, environment: setup.environment.clone() })
     }
 
     fn path(dir: &Path) -> PathBuf {
@@ -249,7 +254,8 @@ mod tests {
     use super::*;
 
     fn setup(nodes: u8) -> Setup {
-        Setup { nodes, mode: Mode::Loopback, subnet: Some("127.9.9".into()) }
+        let environment = BTreeMap::from([("QUORATE_LOG".to_owned(), "debug".to_owned())]);
+        Setup { nodes, mode: Mode::Loopback, subnet: Some("127.9.9".into()), environment }
     }
 
     #[test]

@@ -12,12 +12,11 @@
 
 mod shell;
 mod steps;
-mod votes;
 mod writer;
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
-use crate::{Error, Mode, Playground, Setup};
+use crate::{Error, Mode, Playground, Setup, votes};
 
 /// Why the demo ended early.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +42,7 @@ pub async fn run(keep: bool) -> Result<(), DemoError> {
     let started = Instant::now();
     let dir = tempfile::Builder::new().prefix("quorate-demo-").tempdir();
     let dir = dir.map_err(Error::file("create", std::env::temp_dir()))?.keep();
-    let setup = Setup { nodes: 3, mode: Mode::Loopback, subnet: None };
+    let setup = Setup { nodes: 3, mode: Mode::Loopback, subnet: None, environment: BTreeMap::new() };
     println!("Three nodes on this machine, in {}", dir.display());
     let playground = Playground::up(&dir, &setup).await?;
     let result = steps::all(&playground).await;

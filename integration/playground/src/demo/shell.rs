@@ -1,29 +1,7 @@
 //! Commands, shown as at a prompt, with their real output.
 
-use std::process::{Output, Stdio};
-
-use tokio::{io::AsyncWriteExt as _, process::Command};
-
-use crate::Node;
-
-/// What a command printed, and how it ended.
-#[derive(Debug, Clone)]
-pub(super) struct Said {
-    /// Standard output.
-    pub(super) out: String,
-    /// Standard error.
-    pub(super) err: String,
-    /// Exit status; `None` if a signal ended it or it could not be run.
-    pub(super) code: Option<i32>,
-}
-
-impl Said {
-    /// The value of a `Label:   value` line of standard output.
-    pub(super) fn value(&self, label: &str) -> Option<&str> {
-        let mut lines = self.out.lines();
-        lines.find_map(|line| line.strip_prefix(label)?.strip_prefix(':')).map(str::trim)
-    }
-}
+pub(super) use crate::shell::Said;
+use crate::{Node, shell::run};
 
 /// Runs `pvecm` on a node, shows the command as typed and everything that it prints.
 pub(super) async fn pvecm(node: &Node, arguments: &[&str]) -> Said {
@@ -59,41 +37,9 @@ fn shown(arguments: &[&str]) -> String {
     arguments.iter().map(word).collect::<Vec<_>>().join(" ")
 }
 
-async fn run(node: &Node, arguments: &[&str], input: &str) -> Said {
-    let ended = async {
-        let mut command = Command::from(node.command("pvecm"));
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.kill_on_drop(true).spawn()?;
-        let mut stdin = child.stdin.take().expect("standard input is a pipe");
-        // A command that does not read it has closed it.
-        let _ = stdin.write_all(input.as_bytes()).await;
-        drop(stdin);
-        child.wait_with_output().await
-    };
-    match ended.await {
-        Ok(Output { status, stdout, stderr }) => {
-            let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-            Said { out: text(stdout), err: text(stderr), code: status.code() }
-        }
-        Err(error) => Said { out: String::new(), err: format!("pvecm cannot be run: {error}\n"), code: None },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_value_is_found_by_its_label() {
-        let said = Said {
-            out: "Expected votes:   3\nQuorum:           2  \n".into(),
-            err: String::new(),
-            code: Some(0),
-        };
-        assert_eq!(said.value("Quorum"), Some("2"));
-        assert_eq!(said.value("Expected votes"), Some("3"));
-        assert_eq!(said.value("Votes"), None);
-    }
 
     #[test]
     fn a_token_is_cut_and_words_with_blanks_are_quoted() {

@@ -59,14 +59,15 @@ fn rules(plan: &Plan, groups: &[Vec<String>]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::{collections::BTreeMap, path::Path};
 
     use super::*;
     use crate::{Mode, Setup};
 
     #[test]
     fn a_partition_drops_both_directions_between_the_groups() {
-        let setup = Setup { nodes: 3, mode: Mode::Loopback, subnet: Some("127.9.9".into()) };
+        let subnet = Some("127.9.9".into());
+        let setup = Setup { nodes: 3, mode: Mode::Loopback, subnet, environment: BTreeMap::new() };
         let plan = Plan::new(Path::new("/tmp/x"), &setup).unwrap();
         let groups = [vec!["hp1".to_owned(), "hp2".to_owned()], vec!["hp3".to_owned()]];
         let rules = rules(&plan, &groups);

@@ -10,7 +10,7 @@ use tonic::Streaming;
 use crate::{Error, Node};
 
 /// The stream of one node's votes.
-pub(super) struct Votes {
+pub struct Votes {
     node: String,
     stream: Streaming<WatchResponse>,
 }
@@ -20,7 +20,7 @@ impl Votes {
     ///
     /// # Errors
     /// What the gateway says.
-    pub(super) async fn of(node: &Node) -> Result<Self, tonic::Status> {
+    pub async fn of(node: &Node) -> Result<Self, tonic::Status> {
         let stream = QuorumServiceClient::new(node.gateway()).watch(WatchRequest {}).await?.into_inner();
         Ok(Self { node: node.name().to_owned(), stream })
     }
@@ -29,7 +29,7 @@ impl Votes {
     ///
     /// # Errors
     /// [`Error::Timeout`] with what was wanted; also if the stream ends.
-    pub(super) async fn until(
+    pub async fn until(
         &mut self,
         what: &str,
         within: Duration,
@@ -56,7 +56,7 @@ impl Votes {
 }
 
 /// The ids of the members of the present ring.
-pub(super) fn members(status: &QuorumStatus) -> Vec<u32> {
+pub fn members(status: &QuorumStatus) -> Vec<u32> {
     let members = status.nodes.iter().filter(|node| node.state() == State::Member);
     members.map(|node| node.node_id).collect()
 }
