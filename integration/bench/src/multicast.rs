@@ -42,6 +42,8 @@ pub(crate) async fn run(playground: &Playground, node: &str, load: Load) -> anyh
     for other in playground.nodes().iter().filter(|other| other.name() != node) {
         let mut member = join(other).await?;
         receivers.push(tokio::spawn(async move {
+            // Held to the end: the group is left when the requests end.
+            let _requests = &member.requests;
             let mut count = 0;
             while count < load.count {
                 let Some(response) = member.responses.message().await? else {

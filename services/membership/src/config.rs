@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::{IpAddr, SocketAddr, ToSocketAddrs as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -223,15 +223,15 @@ fn parse(text: &str, name: &NodeName, path: PathBuf) -> Result<RingConfig, Confi
     })
 }
 
-fn member(node: &Node, version: IpVersion, path: &PathBuf) -> Result<MemberConfig, ConfigError> {
+fn member(node: &Node, version: IpVersion, path: &Path) -> Result<MemberConfig, ConfigError> {
     let name = node.name.to_string();
     let Some(address) = node.addresses.get(&0) else {
-        return Err(ConfigError::NoAddress { path: path.clone(), node: name });
+        return Err(ConfigError::NoAddress { path: path.to_owned(), node: name });
     };
     match resolve(address, version) {
         Ok(address) => Ok(MemberConfig { node: node.id, name, addresses: vec![address] }),
         Err(source) => {
-            Err(ConfigError::Resolve { path: path.clone(), node: name, address: address.clone(), source })
+            Err(ConfigError::Resolve { path: path.to_owned(), node: name, address: address.clone(), source })
         }
     }
 }

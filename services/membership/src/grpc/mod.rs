@@ -52,7 +52,7 @@ impl MembershipService for Grpc {
         _: Request<ListMembersRequest>,
     ) -> Result<Response<ListMembersResponse>, Status> {
         let snapshot = self.ring.snapshot().await?;
-        let members = snapshot.up.map_or_else(Vec::new, |up| convert::members(up));
+        let members = snapshot.up.map_or_else(Vec::new, convert::members);
         Ok(Response::new(ListMembersResponse { members }))
     }
 

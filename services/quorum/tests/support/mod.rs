@@ -1,5 +1,6 @@
 //! A quorumd in this process, and a membershipd that does what the test says.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests: a failure ends the test")]
 // Each test file is a crate of its own and uses a part of this.
 #![allow(dead_code)]
 
