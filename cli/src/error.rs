@@ -268,7 +268,8 @@ mod tests {
     #[test]
     fn what_the_message_tells_is_not_repeated() {
         let metadata = [("subject", "hp2"), ("node", "hp3"), ("limit", "2")];
-        let metadata = metadata.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let metadata: HashMap<String, String> =
+            metadata.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         let mut details = ErrorDetails::with_error_info("NODE_ID_TAKEN", "quorate", metadata);
         details.add_precondition_failure_violation("NODE_ID_TAKEN", "2", "node id 2 is used by 'hp3'");
         let message = "cannot admit 'hp2': node id 2 is used by 'hp3'; nothing was changed";

@@ -9,7 +9,7 @@ use crate::Error;
 
 /// Runs all daemons of one node, and starts again what ends.
 ///
-/// Logs go to var/log/quorate/<daemon>.log below the root, process ids to run/quorate/<daemon>.pid. SIGTERM stops the
+/// Logs go to var/log/quorate/DAEMON.log below the root, process ids to run/quorate/DAEMON.pid. SIGTERM stops the
 /// node, SIGHUP makes the daemons read corosync.conf again.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "quorate-node", version)]
