@@ -223,7 +223,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("temporary directory");
         let store = Store::open(dir.path()).expect("a new store");
         store.db.put_cf(store.family(Space::Entry), b"short", b"x").expect("written");
-        let error = store.load().err().expect("damaged").to_string();
+        let error = store.load().expect_err("damaged").to_string();
         assert!(error.contains("restore a backup"), "{error}");
     }
 }

@@ -14,7 +14,7 @@ const ALL: [(u32, u32, u32); 3] = [(1, 1, 3), (2, 1, 3), (3, 1, 3)];
 async fn set_expected(node: &Node, expected_votes: u32) -> Result<u32, Status> {
     let request = SetExpectedRequest { expected_votes };
     let answer = node.client().set_expected(request).await?.into_inner();
-    Ok(answer.status.unwrap().expected_votes)
+    Ok(answer.status.map_or(0, |status| status.expected_votes))
 }
 
 async fn reload(node: &Node) -> Result<u64, Status> {

@@ -17,7 +17,7 @@ const ALL: [(u32, u32, u32); 3] = [(1, 1, 3), (2, 1, 3), (3, 1, 3)];
 async fn is_serving(node: &Node) -> bool {
     let service = "quorate.quorum.v1.QuorumService".to_owned();
     let answer = HealthClient::new(node.channel()).check(HealthCheckRequest { service }).await;
-    answer.unwrap().into_inner().status() == ServingStatus::Serving
+    answer.expect("health answers").into_inner().status() == ServingStatus::Serving
 }
 
 fn states(status: &QuorumStatus) -> Vec<(u32, State)> {

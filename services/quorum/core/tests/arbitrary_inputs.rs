@@ -13,7 +13,7 @@ use quorum_core::{
 const ME: u32 = 1;
 
 fn node() -> impl Strategy<Value = NodeId> {
-    (1u32..5).prop_map(|node| NodeId::new(node).unwrap())
+    (1u32..5).prop_map(|node| NodeId::new(node).expect("not 0"))
 }
 
 fn votes() -> impl Strategy<Value = u32> {
@@ -64,7 +64,7 @@ fn config() -> impl Strategy<Value = QuorumConfig> {
 
 fn input() -> impl Strategy<Value = Input> {
     let sync = (ring(), vec(node(), 0..4)).prop_map(|(ring, mut members)| {
-        members.push(NodeId::new(ME).unwrap());
+        members.push(NodeId::new(ME).expect("not 0"));
         Input::SyncStarted { ring, members, transitional: Vec::new() }
     });
     prop_oneof![

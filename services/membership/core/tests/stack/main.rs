@@ -31,8 +31,11 @@ fn same_messages(network: &mut Network, count: usize) -> Vec<(u32, Bytes)> {
     seen.into_iter().next().expect("there are nodes")
 }
 
+/// Nodes that joined or left, and how.
+type Changed = Vec<(u32, ChangeReason)>;
+
 /// Joined and left of every change that a client was told.
-fn changes(network: &Network, id: u32) -> Vec<(Vec<(u32, ChangeReason)>, Vec<(u32, ChangeReason)>)> {
+fn changes(network: &Network, id: u32) -> Vec<(Changed, Changed)> {
     let nodes = |list: Vec<(membership_core::cpg::Member, ChangeReason)>| {
         list.into_iter().map(|(member, reason)| (member.node.get(), reason)).collect()
     };

@@ -35,7 +35,7 @@ struct Story {
 impl Story {
     fn new(seed: u64) -> Self {
         // half of the stories are told where sequence numbers wrap
-        let initial_seq = if seed % 2 == 0 { 0 } else { 0xffff_fe00 };
+        let initial_seq = if seed.is_multiple_of(2) { 0 } else { 0xffff_fe00 };
         let mut network = Network::new(NODES).with_initial_seq(initial_seq).form_all();
         network.chance = Chance::new(seed + 1000);
         let chance = Chance::new(seed);
