@@ -69,8 +69,8 @@ cluster: build deps-test ## Real daemons on the playground: partitions, crashes,
 	    echo "without cargo-nextest, 'make unit' has run the cluster tests"; \
 	fi
 
-bench: build ## Measure
-	$(CARGO) bench $(FLAGS)
+bench: build ## Measure a cluster of three nodes on this machine
+	integration/bench/run $(BIN)
 
 clean: ## Remove what was built
 	$(CARGO) clean

@@ -27,6 +27,8 @@ const PAGE_SIZE: usize = 1000;
 const PAGE_SIZE_MAX: usize = 10_000;
 /// How long a write waits for its acknowledgement if the caller sets no deadline.
 const WRITE_DEADLINE: Duration = Duration::from_secs(30);
+/// How long before the caller's deadline the answer is given, at most.
+const ANSWER_AHEAD: Duration = Duration::from_millis(500);
 /// Between two signs of life of a quiet watch.
 const WATCH_SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 /// Answers of a watch that wait in the connection.
@@ -96,11 +98,13 @@ fn request_id(bytes: &Bytes) -> Result<RequestId, Error> {
     <[u8; 16]>::try_from(bytes.as_ref()).map(RequestId).map_err(|_| Error::RequestId(bytes.len()))
 }
 
-/// When the caller stops waiting: its own deadline, or ours.
+/// When the answer must be there: a little before the caller gives up, so that it learns what is known
+/// and not only that time is over; or our own deadline.
 fn deadline<T>(request: &Request<T>) -> Instant {
     let wanted =
         request.metadata().get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse_timeout);
-    Instant::now() + wanted.unwrap_or(WRITE_DEADLINE).min(WRITE_DEADLINE)
+    let wanted = wanted.unwrap_or(WRITE_DEADLINE).min(WRITE_DEADLINE);
+    Instant::now() + wanted.saturating_sub((wanted / 10).min(ANSWER_AHEAD))
 }
 
 /// `grpc-timeout`: up to 8 digits and a unit. Source: gRPC over HTTP/2, "Timeout".
@@ -269,6 +273,14 @@ mod tests {
         for bad in ["", "S", "5", "5x", "123456789S", "-1S", "ä"] {
             assert_eq!(parse_timeout(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn the_answer_comes_before_the_caller_gives_up() {
+        let mut request = Request::new(());
+        request.set_timeout(Duration::from_secs(2));
+        let left = deadline(&request).saturating_duration_since(Instant::now());
+        assert!(left > Duration::from_millis(1700) && left <= Duration::from_millis(1800), "{left:?}");
     }
 
     #[test]
