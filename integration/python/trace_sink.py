@@ -42,6 +42,8 @@ def line(resource, span):
         "parent": span.parent_span_id.hex(),
         "name": span.name,
         "kind": span.kind,
+        "start": span.start_time_unix_nano,
+        "end": span.end_time_unix_nano,
         "links": [link.trace_id.hex() for link in span.links],
     }
 
