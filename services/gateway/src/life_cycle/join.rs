@@ -8,7 +8,7 @@
 //! 5. Be confirmed by the member, with the new certificate: now this node has its votes.
 //!
 //! Whatever fails after 2 is taken back (`join/undo.rs`), here and at the member. A gateway that dies on
-//! the way finds a note of what is left to do and goes on from 4 (`join/pending.rs`).
+//! the way finds a note of what is left to do and goes on from there (`join/pending.rs`).
 
 mod apply;
 pub mod pending;

@@ -69,16 +69,27 @@ pub(super) async fn apply(
     if !answer.authkey.is_empty() {
         node.write_authkey(&answer.authkey).map_err(failed)?;
     }
-    let pending = Pending { member: admission.member.clone(), ca: ca.to_string(), votes: plan.votes };
+    let member = admission.member.clone();
+    let mut pending = Pending { member, ca: ca.to_string(), votes: plan.votes, tree_set_aside: false };
     pending.write(&node.root).map_err(failed)?;
     node.write_conf(&answer.corosync_conf).map_err(failed)?;
-    let backup = node.reload_config(true).await.map_err(failed)?;
-    if !backup.is_empty() {
-        progress.step(format!("the old configuration tree was set aside in {backup}")).await;
+    complete(node, &mut pending, what, Some(progress)).await
+}
+
+/// The rest of step 3, with all files in place: an empty tree, once; then the ring. Harmless when repeated.
+async fn start(node: &ThisNode, pending: &mut Pending, progress: Option<&Progress>) -> Result<(), Status> {
+    if !pending.tree_set_aside {
+        let backup = node.reload_config(true).await?;
+        pending.tree_set_aside = true;
+        pending.write(&node.root)?;
+        if let Some(progress) = progress.filter(|_| !backup.is_empty()) {
+            progress.step(format!("the old configuration tree was set aside in {backup}")).await;
+        }
     }
-    progress.step("starting the ring").await;
-    node.reload_ring().await.map_err(failed)?;
-    complete(node, &pending, what, Some(progress)).await
+    if let Some(progress) = progress {
+        progress.step("starting the ring").await;
+    }
+    node.reload_ring().await
 }
 
 /// The member's answer must be for this node, and from the cluster that is trusted.
@@ -100,16 +111,17 @@ fn check_answer(plan: &Plan, admission: &Admission, what: &str) -> Result<Finger
     }
 }
 
-/// Steps 4 and 5: waits until this node works, and is confirmed.
+/// Everything after the files were written: starts the ring, waits until this node works, is confirmed.
 ///
 /// # Errors
-/// DEADLINE_EXCEEDED with what did not come about; what the member says.
+/// DEADLINE_EXCEEDED with what did not come about; what a daemon of this node or the member says.
 pub(super) async fn complete(
     node: &ThisNode,
-    pending: &Pending,
+    pending: &mut Pending,
     what: &str,
     progress: Option<&Progress>,
 ) -> Result<(), Status> {
+    start(node, pending, progress).await.map_err(|status| prefixed(what, &status))?;
     let waited = ready::wait(&node.daemons, &node.patience, progress).await;
     waited.map_err(|late| not_ready(what, &late))?;
     if let Some(progress) = progress {

@@ -28,6 +28,8 @@ pub struct Pending {
     pub ca: String,
     /// The votes that this node is to get.
     pub votes: u32,
+    /// Whether configd has set aside the tree that this node had before.
+    pub tree_set_aside: bool,
 }
 
 impl Pending {
@@ -69,7 +71,7 @@ impl Pending {
 
 /// Goes on with a join that the gateway's end interrupted, until it is complete or `shutdown`.
 pub async fn resume(node: &ThisNode, shutdown: CancellationToken) {
-    let pending = match Pending::read(&node.root) {
+    let mut pending = match Pending::read(&node.root) {
         Ok(None) => return,
         Ok(Some(pending)) => pending,
         Err(status) => {
@@ -93,7 +95,7 @@ pub async fn resume(node: &ThisNode, shutdown: CancellationToken) {
         let Ok(_busy) = node.begin("cannot resume the join") else { return };
         tracing::info!(member = pending.member, "resuming an interrupted join");
         let completed = tokio::select! {
-            completed = super::apply::complete(node, &pending, "cannot complete the join", None) => completed,
+            completed = super::apply::complete(node, &mut pending, "cannot complete the join", None) => completed,
             () = shutdown.cancelled() => return,
         };
         match completed {
@@ -119,7 +121,8 @@ mod tests {
     fn a_note_is_there_until_it_is_removed() {
         let directory = tempfile::tempdir().unwrap();
         let root = Root::new(directory.path());
-        let note = Pending { member: "10.0.0.1:8006".into(), ca: "AB".into(), votes: 1 };
+        let note =
+            Pending { member: "10.0.0.1:8006".into(), ca: "AB".into(), votes: 1, tree_set_aside: true };
 
         assert_eq!(Pending::read(&root).unwrap(), None);
         note.write(&root).unwrap();

@@ -74,7 +74,8 @@ async fn withdraw(node: &ThisNode, admission: &Admission) -> Withdrawn {
             return Withdrawn::No(identity_failed(&error));
         }
     }
-    let pending = Pending { member: admission.member.clone(), ca: ca.to_string(), votes: 0 };
+    let member = admission.member.clone();
+    let pending = Pending { member, ca: ca.to_string(), votes: 0, tree_set_aside: true };
     let mut client = match member_client(node, &pending).await {
         Ok(client) => client,
         Err(status) => return Withdrawn::No(status),
