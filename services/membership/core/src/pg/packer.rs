@@ -132,7 +132,8 @@ impl Packer {
             let remaining = message.len() - sent;
             let space = room.saturating_sub(2);
             let begins = !plan.lengths.is_empty();
-            if begins && remaining > space && space < FRAGMENT_MIN {
+            let stays_whole = message.is_control() && message.len() + 2 <= self.payload_max - PACKET_HEADER;
+            if begins && remaining > space && (space < FRAGMENT_MIN || stays_whole) {
                 break;
             }
             let length = remaining.min(space);
@@ -181,6 +182,13 @@ impl Staged {
         self.blocks().iter().map(|block| block.len()).sum()
     }
 
+    /// A message of a service itself, not of a client: a join or leave of a process, votes. It is never
+    /// cut if it fits into a packet: nodes that join between two fragments could not assemble it, and would
+    /// never learn what the others know.
+    fn is_control(&self) -> bool {
+        self.body.is_empty()
+    }
+
     /// Copies `length` bytes from offset `start` of the message.
     fn copy(&self, mut start: usize, mut length: usize, out: &mut BytesMut) {
         for block in self.blocks() {
@@ -214,6 +222,22 @@ mod tests {
 
     fn lengths(packet: &Packet) -> Vec<usize> {
         packet.pieces.iter().map(Bytes::len).collect()
+    }
+
+    #[test]
+    fn a_control_message_is_never_cut_when_it_fits_into_a_packet() {
+        // given a client's message that leaves some room, and a control message that needs more
+        let mut packer = Packer::new(1410);
+        stage(&mut packer, 1200);
+        packer.stage(Group::Service, vec![1; 300].into(), Bytes::new(), Guarantee::Agreed);
+        // when both are sent
+        let (first, second) = (next(&mut packer), next(&mut packer));
+        // then each has a packet of its own
+        assert_eq!((lengths(&first), first.fragmented), (vec![1205], 0));
+        assert_eq!((lengths(&second), second.continuation), (vec![305], 0));
+        // and one that is larger than a packet is cut all the same
+        packer.stage(Group::Service, vec![1; 1568].into(), Bytes::new(), Guarantee::Agreed);
+        assert_eq!(next(&mut packer).fragmented, 1);
     }
 
     #[test]
