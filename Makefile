@@ -38,9 +38,9 @@ format: ## Check the format
 lint: deps ## Check with clippy; warnings are errors
 	$(CARGO) clippy $(FLAGS) --all-targets -- -D warnings
 
-unit: build ## All tests of all crates but the cluster tests
+unit: build ## All tests of all crates but those with whole nodes
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
-	    $(CARGO) nextest run $(FLAGS) -E 'not package(cluster-tests)' && \
+	    $(CARGO) nextest run $(FLAGS) -E 'not (package(cluster-tests) | package(interop-tests))' && \
 	    $(CARGO) test $(FLAGS) --doc; \
 	else \
 	    $(CARGO) test $(FLAGS); \
@@ -62,11 +62,11 @@ simulate: build ## Run seeds of the simulator: make simulate SEEDS=1..1000
 python: build deps-test ## The Python client and the trace sink against real nodes
 	integration/python/run-tests
 
-cluster: build deps-test ## Real daemons on the playground: partitions, crashes, joins
+cluster: build deps-test ## Real daemons, on the playground and in a ring with corosync's: partitions, crashes, joins
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
-	    $(CARGO) nextest run $(FLAGS) -E 'package(cluster-tests)' --test-threads 2; \
+	    $(CARGO) nextest run $(FLAGS) -E 'package(cluster-tests) | package(interop-tests)' --test-threads 2; \
 	else \
-	    echo "without cargo-nextest, 'make unit' has run the cluster tests"; \
+	    echo "without cargo-nextest, 'make unit' has run these tests"; \
 	fi
 
 bench: build ## Measure a cluster of three nodes on this machine
