@@ -269,6 +269,8 @@ impl ActiveRing {
                 .map(|member| self.member_view(member, &status.config_versions))
                 .collect(),
             links: self.link_views(now),
+            token_rotation_max: self.stack.ring_stats().token_rotation_max,
+            backlog: self.stack.ring_stats().backlog,
             counters: counters::counters(self.stack.ring_stats()),
             dropped,
         }

@@ -39,8 +39,6 @@ pub(crate) fn counters(stats: &Stats) -> BTreeMap<String, u64> {
         ("token_visits", stats.token_visits),
         ("token_rotations", stats.token_rotations),
         ("token_rotation_microseconds_sum", micros(stats.token_rotation_total)),
-        ("token_rotation_microseconds_max", micros(stats.token_rotation_max)),
-        ("avg_backlog_calc", stats.backlog.into()),
         ("pauses", stats.pauses),
         ("rx_msg_dropped", stats.rx_msg_dropped()),
     ];

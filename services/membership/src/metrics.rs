@@ -97,6 +97,20 @@ impl Collector for RingCollector {
             Some(&Unit::Seconds),
             up.token_timeout.as_secs_f64(),
         )?;
+        gauge(
+            encoder,
+            "membership_token_rotation_max",
+            "Longest time between two tokens of one ring; near the token timeout means a slow node or network",
+            Some(&Unit::Seconds),
+            up.token_rotation_max.as_secs_f64(),
+        )?;
+        gauge(
+            encoder,
+            "membership_backlog",
+            "Messages that wait at all members together; a lasting high value means more is sent than the ring takes",
+            None,
+            up.backlog.into(),
+        )?;
         counters(
             encoder,
             "membership_protocol_events",

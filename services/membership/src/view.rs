@@ -111,6 +111,10 @@ pub struct UpSnapshot {
     pub members: Vec<MemberView>,
     /// All links.
     pub links: Vec<LinkView>,
+    /// The longest time between two tokens of one ring since the daemon started.
+    pub token_rotation_max: Duration,
+    /// Messages that wait at all members together, as the last token told.
+    pub backlog: u32,
     /// Counters by corosync's names.
     pub counters: BTreeMap<String, u64>,
     /// Dropped packets by reason.
