@@ -655,7 +655,7 @@ impl Cluster {
             Effect::Critical(note) => {
                 let at = self.now();
                 self.trace.note(at, Some(node), &note);
-                self.ambush();
+                self.ambush(node);
             }
             Effect::Exit(reason) => {
                 let at = self.now();
@@ -669,14 +669,14 @@ impl Cluster {
     }
 
     /// Something may go wrong now, in the middle of it.
-    fn ambush(&mut self) {
+    fn ambush(&mut self, victim: NodeId) {
         let now = self.now();
         if now >= self.setup.safety_length || !self.rng.chance(self.setup.profile.ambush) {
             return;
         }
         let at = now + self.rng.span(Duration::ZERO, AMBUSH_DELAY_MAX);
         let nodes = self.setup.nodes();
-        for (at, fault) in self.setup.profile.draw(&mut self.rng, &nodes, at) {
+        for (at, fault) in self.setup.profile.draw(&mut self.rng, &nodes, Some(victim), at) {
             self.queue.push(at, Event::Fault(fault));
         }
     }
@@ -704,7 +704,7 @@ impl Cluster {
         self.trace.note(at, Some(node), &event);
         self.tally.count(&event);
         if matches!(event, Observed::Submitted { .. }) {
-            self.ambush();
+            self.ambush(node);
         }
         for (pause, node, action) in self.callers.observe(node, &event) {
             self.queue.push(at + pause, Event::Act { node, action });

@@ -117,8 +117,10 @@ pub enum Kind {
     Pause,
     /// Two or three groups that do not hear each other.
     Partition,
-    /// One node hears others that do not hear it, or the other way round.
+    /// Some nodes hear others that do not hear them.
     OneWay,
+    /// A node is not heard by anyone: what it sends while it has the token is with itself alone.
+    Mute,
     /// Worse links for all.
     BadLinks,
     /// One worse link.
@@ -132,13 +134,14 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Crash,
         Self::Leave,
         Self::Kill,
         Self::Pause,
         Self::Partition,
         Self::OneWay,
+        Self::Mute,
         Self::BadLinks,
         Self::BadLink,
         Self::SlowDisk,
@@ -182,9 +185,16 @@ impl Profile {
         Self { interval, weights: weights.into_iter().collect(), base, ambush }
     }
 
-    /// Draws one thing that goes wrong at `at`, with its end; nothing if every kind is switched off.
+    /// Draws one thing that goes wrong at `at`, with its end; nothing if every kind is switched off. What
+    /// concerns one node often concerns the victim, if one is named.
     #[must_use]
-    pub fn draw(&self, rng: &mut Rng, nodes: &[NodeId], at: SimTime) -> Vec<(SimTime, Fault)> {
+    pub fn draw(
+        &self,
+        rng: &mut Rng,
+        nodes: &[NodeId],
+        victim: Option<NodeId>,
+        at: SimTime,
+    ) -> Vec<(SimTime, Fault)> {
         let total: u32 = self.weights.values().sum();
         if total == 0 {
             return Vec::new();
@@ -196,8 +206,10 @@ impl Profile {
             here
         });
         let (kind, _) = kind.expect("a draw below the total of the weights falls on one of them");
+        let drawn = *rng.pick(nodes);
+        let node = victim.filter(|_| rng.chance(MILLION / 2)).unwrap_or(drawn);
         let mut faults = Vec::new();
-        add(rng, &mut faults, *kind, at, nodes, self);
+        add(rng, &mut faults, *kind, at, node, nodes, self);
         faults
     }
 }
@@ -220,7 +232,7 @@ impl Plan {
             if at >= end {
                 break;
             }
-            faults.extend(profile.draw(rng, nodes, at));
+            faults.extend(profile.draw(rng, nodes, None, at));
         }
         faults.sort_by_key(|(at, _)| *at);
         Self { faults }
@@ -250,10 +262,10 @@ fn add(
     faults: &mut Vec<(SimTime, Fault)>,
     kind: Kind,
     at: SimTime,
+    node: NodeId,
     nodes: &[NodeId],
     profile: &Profile,
 ) {
-    let node = *rng.pick(nodes);
     let until = at + length(rng);
     match kind {
         Kind::Crash => {
@@ -295,6 +307,13 @@ fn add(
                     (until, Fault::Unblock(from, to)),
                 ]);
             }
+        }
+        Kind::Mute => {
+            let others: Vec<NodeId> = nodes.iter().copied().filter(|other| *other != node).collect();
+            faults.extend([
+                (at, Fault::Block(vec![node], others.clone())),
+                (until, Fault::Unblock(vec![node], others)),
+            ]);
         }
         Kind::BadLinks => {
             let bad = quality(rng, MILLION / 4);

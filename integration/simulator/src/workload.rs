@@ -135,14 +135,16 @@ impl Workload {
             if at >= end {
                 break;
             }
-            let together = if rng.chance(MILLION / 5) { rng.between(2, 8) } else { 1 };
-            for _ in 0..together {
+            let together = *rng.pick(&[1, 1, 1, 1, 1, 1, 1, 5, 5, 30]);
+            let (one, everywhere) = (*rng.pick(nodes), rng.chance(MILLION / 2));
+            for _ in 0..rng.between(1, together) {
                 let action = if rng.chance(MILLION / 5) {
                     Action::Read { read: 0 }
                 } else {
                     Action::Write { write: 0, attempt: 0, change: change(rng) }
                 };
-                actions.push((at, *rng.pick(nodes), action));
+                let node = if everywhere { *rng.pick(nodes) } else { one };
+                actions.push((at, node, action));
             }
         }
         actions.sort_by_key(|(at, ..)| *at);

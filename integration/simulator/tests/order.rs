@@ -222,3 +222,27 @@ fn a_safe_message_is_held_back_until_all_members_have_it() {
     scenario.expect(30 * SECOND, "one ring", |now| now.share_a_ring(&[1, 2, 3]));
     scenario.ends_well();
 }
+
+/// Scenario 3: the sender dies in the middle of a burst of which every other member has other parts.
+#[test]
+fn gaps_in_what_a_dead_member_sent_are_filled_from_each_other() {
+    for seed in 0..40 {
+        // given
+        let mut scenario = Scenario::formed_from(Setup { seed, ..Setup::healthy(4) });
+        scenario.links(lossy(60));
+        // when
+        let messages: Vec<_> = (0..60).map(|count| scenario.send(1 + count % 4, 1300)).collect();
+        scenario.pass(Duration::from_millis(1 + seed % 5));
+        scenario.crash(4);
+        scenario.links(Quality::PERFECT);
+        scenario.expect(20 * SECOND, "the others go on", |now| now.share_a_ring(&[1, 2, 3]));
+        scenario.pass(20 * SECOND);
+        // then: whatever one of them delivered, all did
+        for message in messages {
+            let by = scenario.delivered(message);
+            let survivors: Vec<u32> = by.into_iter().filter(|id| *id != 4).collect();
+            assert!(survivors.is_empty() || survivors == [1, 2, 3], "#{message} at {survivors:?} only");
+        }
+        scenario.ends_well();
+    }
+}

@@ -19,6 +19,8 @@ pub(super) struct Delivery {
     pub(super) origin: NodeId,
     /// It began before some members of the ring joined.
     pub(super) spans_change: bool,
+    /// The last place of this ring that the sender had delivered when it sent.
+    pub(super) after: Option<u32>,
 }
 
 /// How a segment ended.
@@ -72,6 +74,9 @@ pub(super) struct Lives {
     joined: BTreeSet<(Probe, NodeId)>,
     /// Announced by a transitional configuration of a probe that is in no ring yet.
     coming_with: BTreeMap<(Probe, NodeId), Vec<NodeId>>,
+    /// The last place that each probe delivered, and had delivered when it sent a message.
+    last: BTreeMap<(Probe, NodeId), (RingId, u32)>,
+    sent_after: BTreeMap<MessageId, (RingId, u32)>,
     /// The first message of each sender that anyone delivered in a ring, of either probe.
     first: BTreeMap<(RingId, NodeId), MessageId>,
 }
@@ -131,11 +136,19 @@ impl Lives {
             Event::ProbeJoined(probe) => {
                 self.joined.insert((*probe, node));
             }
+            Event::Sent { probe, message, .. } => {
+                if let Some(last) = self.last.get(&(*probe, node)) {
+                    self.sent_after.insert(*message, *last);
+                }
+            }
             Event::Delivered { probe, message: Some(message), origin, seq, ring, spans_change } => {
                 let first = self.first.entry((*ring, *origin)).or_insert(*message);
                 *first = (*first).min(*message);
-                let delivery =
-                    Delivery { seq: *seq, message: *message, origin: *origin, spans_change: *spans_change };
+                let after =
+                    self.sent_after.get(message).filter(|(known, _)| known == ring).map(|(_, seq)| *seq);
+                let (seq, spans_change) = (*seq, *spans_change);
+                let delivery = Delivery { seq, message: *message, origin: *origin, spans_change, after };
+                self.last.insert((*probe, node), (*ring, seq));
                 if let Some(segment) = self.current(*probe, node) {
                     let in_transitional = segment.moving_on.is_some();
                     let list = if in_transitional { &mut segment.transitional } else { &mut segment.regular };
@@ -153,6 +166,7 @@ impl Lives {
             }
             self.open.remove(&(probe, node));
             self.joined.remove(&(probe, node));
+            self.last.remove(&(probe, node));
             self.coming_with.remove(&(probe, node));
         }
     }

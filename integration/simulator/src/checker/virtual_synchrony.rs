@@ -10,9 +10,10 @@ use super::{
 };
 use crate::history::{MessageId, Observation, Probe};
 
-/// Checks P4 (two members that go on to the same next ring delivered the same messages) and P6.3
+/// Checks P4 (two members that go on to the same next ring delivered the same messages), P6.3
 /// (what two members delivered in the regular configuration are prefixes of one sequence; holes exist
-/// only in the transitional configuration and only for senders outside of it).
+/// only in the transitional configuration and only for senders outside of it) and P5 (no message is
+/// delivered without those that its sender had sent or delivered before).
 ///
 /// A probe that joined its group while the ring was installed is judged from its first message on.
 #[derive(Debug, Default)]
@@ -66,7 +67,7 @@ fn check_holes(lives: &Lives, probe: Probe, ring: RingId, segments: &[Segment]) 
         check_holes_of(lives, segment, &order).map_err(|(hole, later)| {
             let (node, lost, origin) = (segment.node, hole.message, hole.origin);
             let why = format!("{node} delivered #{later} but not #{lost} of {origin} before it");
-            violation("P6.3 no holes", probe, ring, why)
+            violation("P6.3 no holes, P5 causes first", probe, ring, why)
         })
     })
 }
@@ -75,6 +76,7 @@ fn check_holes(lives: &Lives, probe: Probe, ring: RingId, segments: &[Segment]) 
 fn check_holes_of(lives: &Lives, segment: &Segment, order: &[Delivery]) -> Result<(), (Delivery, MessageId)> {
     let places: BTreeMap<MessageId, usize> =
         order.iter().enumerate().map(|(place, delivery)| (delivery.message, place)).collect();
+    let mut skipped_before: Vec<Delivery> = Vec::new();
     let mut expected = if segment.from_start { Some(0) } else { None };
     for (index, delivery) in segment.deliveries().enumerate() {
         let regular = index < segment.regular.len();
@@ -82,9 +84,20 @@ fn check_holes_of(lives: &Lives, segment: &Segment, order: &[Delivery]) -> Resul
         for skipped in order.get(expected.unwrap_or(at)..at).unwrap_or_default() {
             let sender_moves_on =
                 segment.moving_on.as_ref().is_none_or(|members| members.contains(&skipped.origin));
-            if (regular || sender_moves_on) && !lives.may_lack(segment, skipped) {
+            let excused = lives.may_lack(segment, skipped);
+            if (regular || sender_moves_on) && !excused {
                 return Err((*skipped, delivery.message));
             }
+            if !excused {
+                skipped_before.push(*skipped);
+            }
+        }
+        let caused_by = |skipped: &&Delivery| {
+            let seen = delivery.after.is_some_and(|after| skipped.seq.wrapping_sub(after).cast_signed() <= 0);
+            seen || skipped.origin == delivery.origin
+        };
+        if let Some(cause) = skipped_before.iter().find(caused_by) {
+            return Err((*cause, delivery.message));
         }
         expected = Some(at + 1);
     }
@@ -179,7 +192,7 @@ mod tests {
             delivered(2, 2, 3),
             delivered(3, 2, 3),
         ];
-        assert_eq!(verdict(&history(in_ring, vec![])), Err("P6.3 no holes"));
+        assert_eq!(verdict(&history(in_ring, vec![])), Err("P6.3 no holes, P5 causes first"));
     }
 
     #[test]
@@ -190,10 +203,18 @@ mod tests {
     }
 
     #[test]
+    fn a_message_whose_cause_is_missing_is_caught_in_the_transitional_configuration() {
+        let after_hole = vec![delivered(3, 1, 3), delivered(3, 2, 3)];
+        let in_transitional = vec![delivered(1, 2, 3), delivered(2, 2, 3)];
+        let verdict = verdict(&history(after_hole, in_transitional));
+        assert_eq!(verdict, Err("P6.3 no holes, P5 causes first"));
+    }
+
+    #[test]
     fn a_hole_of_a_companion_is_caught_in_the_transitional_configuration() {
         let in_ring = vec![delivered(3, 1, 1)];
         let in_transitional = vec![delivered(1, 2, 2), delivered(2, 2, 2)];
-        assert_eq!(verdict(&history(in_ring, in_transitional)), Err("P6.3 no holes"));
+        assert_eq!(verdict(&history(in_ring, in_transitional)), Err("P6.3 no holes, P5 causes first"));
     }
 
     #[test]

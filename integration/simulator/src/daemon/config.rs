@@ -327,10 +327,7 @@ fn outcome(reply: &Reply) -> Outcome {
 fn operation(write: WriteId, change: Change) -> Operation {
     let path = |name: String| name.parse().expect("the names of test files are valid");
     let shared = |file: u64| path(format!("shared-{file}"));
-    let content = |size: usize| {
-        let filling = (0..size).map(|at| (write as usize + at) as u8);
-        Bytes::from_iter(filling)
-    };
+    let content = |size: usize| Bytes::from(vec![write as u8; size]);
     match change {
         Change::Own { size } => {
             let expect = if write % 2 == 0 { Expect::Absent } else { Expect::Any };

@@ -70,7 +70,7 @@ fn probe_payload(message: MessageId, size: usize) -> Bytes {
     let mut payload = BytesMut::with_capacity(size.max(PROBE_HEADER));
     payload.put_u64_le(message);
     payload.put_u64_le(0);
-    payload.extend((PROBE_HEADER..size).map(|at| (message as u8).wrapping_add(at as u8)));
+    payload.resize(size.max(PROBE_HEADER), message as u8);
     let checksum = hash_bytes(&payload);
     payload[8..16].copy_from_slice(&checksum.to_le_bytes());
     payload.freeze()
