@@ -25,6 +25,9 @@ pub enum Error {
         /// What the connection attempt said.
         status: Box<Status>,
     },
+    /// The connection to the gateway broke before the answer was complete.
+    #[error("the connection to the gateway of this node broke before the answer was complete")]
+    Broken(Box<Status>),
     /// A daemon refused a call or failed in it.
     #[error("{}", .0.message())]
     Call(Box<Status>),
@@ -55,7 +58,12 @@ pub enum Error {
 
 impl From<Status> for Error {
     fn from(status: Status) -> Self {
-        Self::Call(Box::new(status))
+        // Only a status that was made on this side has a cause in this process.
+        let is_local = std::error::Error::source(&status).is_some();
+        match status.code() {
+            Code::Unknown | Code::Cancelled | Code::Internal if is_local => Self::Broken(Box::new(status)),
+            _ => Self::Call(Box::new(status)),
+        }
     }
 }
 
@@ -74,6 +82,7 @@ impl Error {
         match self {
             Self::Parameters(problems) => report("INVALID_PARAMETERS", problems.clone()),
             Self::Gateway { status, .. } => report("GATEWAY_UNREACHABLE", gateway_details(status)),
+            Self::Broken(status) => report("CONNECTION_BROKEN", broken_details(status)),
             Self::Call(status) => Report::of_status(status),
             Self::NotClustered => report("NOT_CLUSTERED", next_to_be_clustered()),
             Self::Incomplete(_) => report("INCOMPLETE", vec!["next: pvecm status".into()]),
@@ -93,6 +102,11 @@ fn gateway_details(status: &Status) -> Vec<String> {
             .into(),
     );
     details
+}
+
+fn broken_details(status: &Status) -> Vec<String> {
+    let outcome = "what was asked for may have happened, or may still happen: look before you repeat it";
+    vec![format!("cause: {}", innermost(status)), outcome.into(), "next: pvecm status".into()]
 }
 
 fn next_to_be_clustered() -> Vec<String> {
@@ -250,6 +264,16 @@ mod tests {
             missing: hp2 (since 12:30:13), hp3 (since 12:30:11)\n  \
             next: bring back one of hp2, hp3";
         assert_eq!(report.to_string(), expected);
+    }
+
+    #[test]
+    fn a_connection_that_broke_is_told_apart_from_what_a_daemon_said() {
+        let reset = || std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        let local = Error::from(Status::from_error(Box::new(reset()))).report();
+        assert_eq!(local.reason, "CONNECTION_BROKEN");
+        assert_eq!(local.details[0], "cause: connection reset");
+        assert!(local.details[1].contains("may have happened"), "{local}");
+        assert_eq!(Error::from(Status::unknown("the daemon's own words")).report().reason, "UNKNOWN");
     }
 
     #[test]

@@ -39,13 +39,14 @@ pub(crate) const PATIENCE: Patience = Patience {
     dial: Duration::from_secs(20),
     member: Duration::from_secs(20),
     confirm: Duration::from_secs(20),
+    restart: Duration::from_secs(20),
     pause: Duration::from_millis(5),
 };
 
 /// For tests in which something never comes about.
 pub(crate) fn hasty() -> Patience {
     let brief = Duration::from_millis(300);
-    Patience { ring: brief, sync: brief, confirm: brief, ..PATIENCE }
+    Patience { ring: brief, sync: brief, confirm: brief, restart: brief, ..PATIENCE }
 }
 
 /// A file or directory (`None`) of a pretended tree, with its version.

@@ -33,6 +33,8 @@ pub struct Patience {
     pub member: Duration,
     /// Confirming, with all its tries.
     pub confirm: Duration,
+    /// A daemon of this node that is away while it is to reload: its supervisor starts it again.
+    pub restart: Duration,
     /// Pause before a stream or a call is tried again.
     pub pause: Duration,
 }
@@ -45,6 +47,7 @@ impl Default for Patience {
             dial: Duration::from_secs(5),
             member: Duration::from_secs(45),
             confirm: Duration::from_secs(30),
+            restart: Duration::from_secs(10),
             pause: Duration::from_millis(100),
         }
     }
