@@ -104,6 +104,14 @@ impl Node {
         self.namespace.command(program)
     }
 
+    /// The client of libcpg, where the node is; see `cpg/cpg-client.c` for its arguments.
+    ///
+    /// # Errors
+    /// It cannot be compiled.
+    pub fn cpg_client(&self) -> anyhow::Result<Command> {
+        Ok(self.command(requirements::cpg_client()?))
+    }
+
     /// Runs a program of corosync where the node is, to its end.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{Message, Record};
-use crate::{Node, requirements};
+use crate::Node;
 
 /// The running `cpg-client`; it is killed when this is dropped.
 pub(super) struct Client {
@@ -22,7 +22,7 @@ impl Client {
         group: &str,
         record: watch::Sender<Record>,
     ) -> anyhow::Result<(Self, u32)> {
-        let mut command = Command::from(node.command(requirements::cpg_client()?));
+        let mut command = Command::from(node.cpg_client()?);
         command.args(["follow", group]).kill_on_drop(true);
         command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
         let mut child = command.spawn().context("cannot run the client of libcpg")?;

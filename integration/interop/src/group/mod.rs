@@ -1,7 +1,7 @@
 //! A process of a process group, on either side, and what it was delivered.
 
 mod corosync;
-mod quorate;
+pub mod quorate;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -53,7 +53,7 @@ impl Record {
 }
 
 enum Hand {
-    Corosync(corosync::Client),
+    Corosync(Box<corosync::Client>),
     Quorate(quorate::Client),
 }
 
@@ -71,7 +71,7 @@ impl GroupMember {
         let (hand, pid) = match node.kind() {
             Kind::Corosync => {
                 let (client, pid) = corosync::Client::join(node, group, sender).await?;
-                (Hand::Corosync(client), pid)
+                (Hand::Corosync(Box::new(client)), pid)
             }
             Kind::Quorate => {
                 let (client, pid) = quorate::Client::join(node, group, sender).await?;
