@@ -113,12 +113,10 @@ impl Ring {
             }
         })
         .await;
-        let ended: Vec<_> = self
-            .nodes
-            .iter_mut()
-            .map(|node| (node.id(), node.ended()))
-            .filter(|(_, names)| !names.is_empty())
-            .collect();
+        let mut ended = Vec::new();
+        for id in members {
+            ended.extend(self[*id].ended().into_iter().map(|name| format!("{name} of node {id}")));
+        }
         match seen {
             Ok(votes) if ended.is_empty() => Ok(votes),
             Ok(votes) => bail!("{votes:?}, but ended: {ended:?}\n{}", self.last_words()),

@@ -89,6 +89,19 @@ async fn without_a_majority_nobody_is_quorate_and_all_say_so() -> anyhow::Result
 }
 
 #[tokio::test]
+async fn a_node_of_ours_obeys_corosyncs_order_to_leave() -> anyhow::Result<()> {
+    let Some(mut ring) = Ring::formed(&MIX, Timers::SHORT).await? else { return Ok(()) };
+
+    ring[1].run("corosync-cfgtool", &["-k", "2"])?;
+
+    ring.agree(&others(2)).await?;
+    ring[2].kill()?;
+    ring[2].start().await?;
+    ring.agree(&[1, 2, 3, 4]).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn membershipd_that_is_restarted_is_back_in_the_ring_with_its_vote() -> anyhow::Result<()> {
     let Some(mut ring) = Ring::formed(&MIX, Timers::SHORT).await? else { return Ok(()) };
 
