@@ -24,8 +24,12 @@ impl Ring {
         self.proc_list.insert(self.me);
         let gather = Gather { consensus: BTreeSet::from([self.me]) };
         if let State::Recovery(recovery) = self.change_state(State::Gather(gather), reason) {
-            // The new ring was never installed: go on from the old one.
-            self.order = recovery.old;
+            // The new ring was never installed here: go on from the old one, with what was recovered. Others
+            // may have installed it and delivered these messages, counting on this node to do so, too.
+            // Differs: corosync forgets them.
+            let mut old = recovery.old;
+            self.unpack_recovered(&mut old);
+            self.order = old;
         }
         self.rotation.forget_token();
         self.cancel_timers(&[

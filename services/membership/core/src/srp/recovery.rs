@@ -196,7 +196,8 @@ impl Ring {
         self.outputs.push_back(Output::Configuration(change));
     }
 
-    fn unpack_recovered(&mut self, old: &mut Order) {
+    /// Adds the recovered messages of the old ring to those that are there.
+    pub(super) fn unpack_recovered(&mut self, old: &mut Order) {
         let recovered: Vec<Bytes> = self
             .order
             .messages()
