@@ -12,17 +12,18 @@ use std::{
 
 use bytes::Bytes;
 use config_store_core::{
-    Applied, Change, ConfigPath, Envelope, Extensions, Handle, Input, OperationRequest, Output, Replica,
-    Reply, RequestId, Settings, State,
+    Applied, BatchId, Change, ConfigPath, Envelope, Extensions, Handle, Input, OperationRequest, Output,
+    Replica, Reply, RequestId, State,
 };
 use quorate_daemon::Health;
 use quorate_proto::{config::v1 as proto, quorum::v1::QuorumStatus};
-use quorate_types::{NodeId, RingId};
+use quorate_types::RingId;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use crate::{
+    conf_guard::{self, COROSYNC_CONF},
     convert,
     error::Error,
     group::GroupInput,
@@ -30,17 +31,17 @@ use crate::{
     handle::{Command, Write},
     identity::{Identity, IdentitySource},
     metrics::StoreMetrics,
-    read, refusal,
-    rocks::{Store, StoreError},
+    opening, read, refusal,
+    rocks::StoreError,
     store_thread::{StoreThread, Written},
     votes,
     watchers::Watchers,
 };
 
-/// Where in the tree the cluster's configuration lies.
-const COROSYNC_CONF: &str = "corosync.conf";
 /// Between two attempts to use a store that failed.
 const STORE_RETRY: Duration = Duration::from_secs(5);
+/// Stands for "no batch at all" when the store fails while none is under way.
+const NO_BATCH: BatchId = 0;
 
 /// What the driver is made of.
 pub(crate) struct Parts {
@@ -79,7 +80,7 @@ pub(crate) struct Driver {
     /// Spans of operations whose batch is not on disk yet.
     applying: Vec<Span>,
     ring: RingId,
-    conflict_keys: u64,
+    conflict_entries: u64,
     store_failure: Option<String>,
     store_retry: Option<Instant>,
     batch_started: Option<Instant>,
@@ -89,50 +90,25 @@ enum Turn {
     Command(Option<Command>),
     Group(Option<GroupInput>),
     Quorum(Option<Option<QuorumStatus>>),
-    Written(Option<Written>),
+    Written(Written),
     Deadline,
     Stop,
 }
 
-struct Opened {
-    replica: Replica,
-    store: StoreThread,
-    written: mpsc::UnboundedReceiver<Written>,
-    conflict_keys: u64,
-}
-
-fn open(path: &std::path::Path, identity: &Identity) -> Result<Opened, Error> {
-    std::fs::create_dir_all(path).map_err(|source| Error::SetAside { path: path.to_owned(), source })?;
-    let store = Store::open(path)?;
-    let image = store.load()?;
-    let conflict_keys = store.conflict_keys()?;
-    let node = identity.node.unwrap_or(STANDALONE_NODE);
-    let mut replica = Replica::load(Settings::new(node, rand::random()), image);
-    replica.handle_input(Instant::now(), Input::LocalMode(identity.node.is_none()));
-    let (completions, written) = mpsc::unbounded_channel();
-    let store = StoreThread::start(Arc::new(store), completions)?;
-    Ok(Opened { replica, store, written, conflict_keys })
-}
-
-/// Stands for this node while it is in no cluster; never leaves the process.
-const STANDALONE_NODE: NodeId = match NodeId::new(1) {
-    Ok(node) => node,
-    Err(_) => panic!("1 is not 0"),
-};
-
 impl Driver {
-    /// Opens the store and loads the replica.
+    /// Opens the store and loads the replica. From a store that can only be read it becomes a replica that can only
+    /// be read, until the store can be written again.
     pub(crate) fn open(parts: Parts) -> Result<Self, Error> {
         let identity = parts.identities.read()?;
-        let opened = open(&parts.store_path, &identity)?;
+        let (opened, failure) = opening::open_or_read(&parts.store_path, &identity)?;
         tracing::info!(version = opened.replica.tree().version(), checksum = %opened.replica.tree().checksum(), standalone = identity.node.is_none(), "replica loaded");
-        Ok(Self {
+        let mut driver = Self {
             parts,
             identity,
             replica: opened.replica,
             store: opened.store,
             written: opened.written,
-            conflict_keys: opened.conflict_keys,
+            conflict_entries: opened.conflict_entries,
             outgoing: None,
             multicasts: Vec::new(),
             votes: None,
@@ -144,7 +120,11 @@ impl Driver {
             store_failure: None,
             store_retry: None,
             batch_started: None,
-        })
+        };
+        if let Some(error) = failure {
+            driver.store_failed(Some(NO_BATCH), &error);
+        }
+        Ok(driver)
     }
 
     /// Runs until shutdown, then closes the store.
@@ -171,7 +151,8 @@ impl Driver {
         tokio::select! {
             biased;
             () = self.parts.shutdown.cancelled() => Turn::Stop,
-            written = self.written.recv() => Turn::Written(written),
+            // No thread, no completions: while the store is closed there is nothing to wait for here.
+            Some(written) = self.written.recv() => Turn::Written(written),
             status = self.parts.quorum.recv() => Turn::Quorum(status),
             input = self.parts.group.recv() => Turn::Group(input),
             () = until(deadline) => Turn::Deadline,
@@ -219,6 +200,12 @@ impl Driver {
         write: Write,
         answer: oneshot::Sender<Result<(Applied, Option<proto::Entry>), Error>>,
     ) {
+        let tree = self.replica.tree();
+        let name = self.parts.identities.name();
+        if let Err(refusal) = conf_guard::check(&write.operation, tree, &self.identity, name) {
+            let _ = answer.send(Err(Error::ConfRefused(refusal)));
+            return;
+        }
         let handle = self.next_handle(Waiting::Write(answer));
         let request = OperationRequest {
             id: write.id,
@@ -265,8 +252,7 @@ impl Driver {
         self.feed(input);
     }
 
-    fn written(&mut self, written: Option<Written>) {
-        let Some((batch, result)) = written else { return };
+    fn written(&mut self, (batch, result): Written) {
         if let Some(started) = self.batch_started.take() {
             self.parts.metrics.batch_written(started.elapsed());
         }
@@ -323,11 +309,11 @@ impl Driver {
     }
 
     fn install(&mut self, identity: Identity) -> Result<(), Error> {
-        let opened = open(&self.parts.store_path, &identity)?;
+        let opened = opening::open(&self.parts.store_path, &identity)?;
         self.replica = opened.replica;
         self.store = opened.store;
         self.written = opened.written;
-        self.conflict_keys = opened.conflict_keys;
+        self.conflict_entries = opened.conflict_entries;
         self.identity = identity;
         self.store_failure = None;
         self.watchers.reset(self.replica.tree().version());
@@ -354,10 +340,20 @@ impl Driver {
             return Ok(String::new());
         }
         self.stop_store().await;
+        let reloaded = self.reopen(discard_tree, identity);
+        if let Err(error) = &reloaded {
+            // The store is closed: without a word to the replica its next batch would be lost.
+            self.store_failed(Some(NO_BATCH), error);
+        }
+        let backup = reloaded?.display().to_string();
+        tracing::info!(standalone = self.identity.node.is_none(), backup, "replica reloaded");
+        Ok(backup)
+    }
+
+    fn reopen(&mut self, discard_tree: bool, identity: Identity) -> Result<PathBuf, Error> {
         let backup = if discard_tree { set_aside(&self.parts.store_path)? } else { PathBuf::new() };
         self.install(identity)?;
-        tracing::info!(standalone = self.identity.node.is_none(), backup = %backup.display(), "replica reloaded");
-        Ok(backup.display().to_string())
+        Ok(backup)
     }
 
     /// Carries out everything the replica asks for.
@@ -393,7 +389,7 @@ impl Driver {
                     }
                 }
                 Output::ConflictKept { paths, .. } => {
-                    self.conflict_keys += paths.len() as u64;
+                    self.conflict_entries += paths.len() as u64;
                     tracing::warn!(
                         entries = paths.len(),
                         first = paths.first().map(ToString::to_string),
@@ -486,7 +482,7 @@ impl Driver {
             oldest_version: replica.log().first(),
             ring: Some(self.ring.into()),
             members: replica.members().iter().map(|node| node.get()).collect(),
-            conflict_copies: self.conflict_keys,
+            conflict_copies: self.conflict_entries,
             reason: refusal::state_reason(replica, self.votes.as_ref(), self.store_failure.as_deref()),
         }
     }

@@ -59,6 +59,9 @@ pub enum Error {
     /// There is no such entry, or it is of the wrong kind.
     #[error(transparent)]
     Entry(OperationError),
+    /// This may not become the cluster's corosync.conf.
+    #[error("corosync.conf stays as it is, nothing was changed")]
+    ConfRefused(#[source] crate::conf_guard::ConfRefusal),
     /// A request id has the wrong length.
     #[error("a request id has 16 bytes, this one has {0}")]
     RequestId(usize),
@@ -95,6 +98,7 @@ impl Error {
         match self {
             Self::Store(_) | Self::Thread(_) => "STORE_FAILED",
             Self::ReadConf { .. } | Self::Conf { .. } => "CONFIG_INVALID",
+            Self::ConfRefused(_) => "CONFIGURATION_INVALID",
             Self::SetAside { .. } => "TREE_NOT_SET_ASIDE",
             Self::Stopped => "STOPPED",
             Self::Path { .. } => "PATH_INVALID",
@@ -110,7 +114,7 @@ impl Error {
     fn code(&self) -> Code {
         match self {
             Self::Store(_) | Self::Thread(_) | Self::SetAside { .. } => Code::Internal,
-            Self::ReadConf { .. } | Self::Conf { .. } => Code::FailedPrecondition,
+            Self::ReadConf { .. } | Self::Conf { .. } | Self::ConfRefused(_) => Code::FailedPrecondition,
             Self::Stopped => Code::Unavailable,
             Self::Path { .. } | Self::RequestId(_) | Self::PageToken => Code::InvalidArgument,
             Self::Entry(error) => operation_code(error),

@@ -29,6 +29,11 @@ impl IdentitySource {
         Self { root: daemon.root.clone(), name: daemon.node.name.clone() }
     }
 
+    /// Name of this node.
+    pub(crate) fn name(&self) -> &NodeName {
+        &self.name
+    }
+
     /// Reads corosync.conf. A node that is not listed in it any more is in no ring; its tree stays a
     /// read-only replica of the cluster it was in, so it keeps an id.
     pub(crate) fn read(&self) -> Result<Identity, Error> {

@@ -10,15 +10,16 @@
 //! | file | holds |
 //! |---|---|
 //! | `driver.rs` | the one task that owns the replica |
-//! | `rocks.rs`, `store_thread.rs` | RocksDB, and the thread that writes to it |
+//! | `rocks.rs`, `store_thread.rs`, `opening.rs` | RocksDB, the thread that writes to it, and how it is opened |
 //! | `group.rs`, `group_events.rs` | the process group of all replicas |
 //! | `quorum.rs`, `votes.rs` | the votes |
 //! | `identity.rs` | which node of which cluster this is |
-//! | `local_conf.rs` | the local copy of corosync.conf |
+//! | `local_conf.rs`, `conf_guard.rs` | the local copy of corosync.conf; what may become the cluster's |
 //! | `grpc.rs`, `handle.rs`, `read.rs`, `watchers.rs`, `convert.rs` | `ConfigService` |
 //! | `refusal.rs`, `error.rs` | what a refused write says |
 //! | `metrics.rs` | what observers see |
 
+mod conf_guard;
 mod convert;
 mod driver;
 mod error;
@@ -29,6 +30,7 @@ mod handle;
 mod identity;
 mod local_conf;
 mod metrics;
+mod opening;
 mod quorum;
 mod read;
 mod refusal;

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use config_store_core::{Batch, Image, LoadError, Loader, Space};
+use config_store_core::{Batch, ConflictItem, Image, LoadError, Loader, Space};
 use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, IteratorMode, Options, WriteBatch, WriteOptions};
 
 /// Memory for writes that are not yet in a table file, per column family: the tree is small.
@@ -79,12 +79,17 @@ impl Store {
         options.set_keep_log_file_num(LOG_FILES_KEPT);
         options.set_db_write_buffer_size(WRITE_BUFFER_BYTES * Space::ALL.len());
         options.set_max_background_jobs(2);
-        let families = Space::ALL.map(|space| {
-            let mut options = Options::default();
-            options.set_write_buffer_size(WRITE_BUFFER_BYTES);
-            ColumnFamilyDescriptor::new(space.name(), options)
-        });
-        let db = DB::open_cf_descriptors(&options, path, families)
+        let db = DB::open_cf_descriptors(&options, path, families())
+            .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+        Ok(Self { db, path: path.to_owned() })
+    }
+
+    /// Opens a store that there is, for reading only: nothing is written to its disk.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`], also when there is no store.
+    pub fn open_read_only(path: &Path) -> Result<Self, StoreError> {
+        let db = DB::open_cf_descriptors_read_only(&Options::default(), path, families(), false)
             .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         Ok(Self { db, path: path.to_owned() })
     }
@@ -129,15 +134,18 @@ impl Store {
             .map_err(|source| StoreError::Write { path: self.path.clone(), source })
     }
 
-    /// How many keys lie in the space of conflict copies.
+    /// How many entries of the tree are kept as conflict copies; what cannot be read counts as one.
     ///
     /// # Errors
     /// [`StoreError::Read`].
-    pub fn conflict_keys(&self) -> Result<u64, StoreError> {
+    pub fn conflict_entries(&self) -> Result<u64, StoreError> {
         let mut count = 0;
         for item in self.db.iterator_cf(self.family(Space::Conflict), IteratorMode::Start) {
-            item.map_err(|source| StoreError::Read { path: self.path.clone(), source })?;
-            count += 1;
+            let (_, value) = item.map_err(|source| StoreError::Read { path: self.path.clone(), source })?;
+            let item = ConflictItem::decode(Bytes::from(value));
+            if !matches!(item, Ok(ConflictItem::Header(_) | ConflictItem::Record(_))) {
+                count += 1;
+            }
         }
         Ok(count)
     }
@@ -145,6 +153,14 @@ impl Store {
     fn family(&self, space: Space) -> &ColumnFamily {
         self.db.cf_handle(space.name()).expect("all column families are made when the store is opened")
     }
+}
+
+fn families() -> [ColumnFamilyDescriptor; Space::ALL.len()] {
+    Space::ALL.map(|space| {
+        let mut options = Options::default();
+        options.set_write_buffer_size(WRITE_BUFFER_BYTES);
+        ColumnFamilyDescriptor::new(space.name(), options)
+    })
 }
 
 #[cfg(test)]
@@ -225,5 +241,20 @@ mod tests {
         store.db.put_cf(store.family(Space::Entry), b"short", b"x").expect("written");
         let error = store.load().expect_err("damaged").to_string();
         assert!(error.contains("restore a backup"), "{error}");
+    }
+
+    #[test]
+    fn of_a_conflict_copy_entries_count_and_its_header_does_not() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let store = Store::open(dir.path()).expect("a new store");
+        let header = Bytes::from([&[1][..], &[0; 64][..]].concat());
+        assert!(matches!(ConflictItem::decode(header.clone()), Ok(ConflictItem::Header(_))));
+        let family = store.family(Space::Conflict);
+        store.db.put_cf(family, config_store_core::conflict_key(0, 0), header).expect("written");
+        assert_eq!(store.conflict_entries().expect("readable"), 0);
+
+        store.db.put_cf(family, config_store_core::conflict_key(0, 1), b"cannot be read").expect("written");
+
+        assert_eq!(store.conflict_entries().expect("readable"), 1);
     }
 }
