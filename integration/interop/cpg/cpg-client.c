@@ -170,7 +170,8 @@ static void follow(void)
 
 	/* One line at a time is asked for, so that none is hidden in a buffer. */
 	setvbuf(stdin, NULL, _IONBF, 0);
-	printf("local %u %u\n", own_node, own_pid);
+	if (!quiet)
+		printf("local %u %u\n", own_node, own_pid);
 	for (;;) {
 		dispatch();
 		poll(wait, 2, -1);
