@@ -344,6 +344,12 @@ impl View<'_> {
         self.states().values().all(|state| state.writable)
     }
 
+    /// The version of a node's tree.
+    #[must_use]
+    pub fn version(&self, id: u32) -> u64 {
+        self.state(id).position.map_or(0, |position| position.version)
+    }
+
     /// Whether these stores hold the same.
     #[must_use]
     pub fn hold_the_same(&self, ids: &[u32]) -> bool {

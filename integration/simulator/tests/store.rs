@@ -233,3 +233,31 @@ fn two_halves_that_both_wrote_before_the_split_agree_after_it() {
     assert!(scenario.now().hold_the_same(&[1, 2, 3, 4]));
     scenario.ends_well();
 }
+
+/// Promise 4 of the architecture: what a minority wrote last is not acknowledged and does not win, however
+/// much of it there is.
+#[test]
+fn a_node_that_wrote_much_alone_does_not_win_over_the_majority_that_wrote_little() {
+    // given: 1 hears the others, but they do not hear it; it orders its writes for itself
+    let mut scenario = Scenario::formed(3);
+    scenario.pass(SECOND);
+    scenario.block(&[1], &[2, 3]);
+    let lost: Vec<_> = (0..20).map(|_| scenario.write(1)).collect();
+    scenario.pass(SECOND);
+    assert!(scenario.now().version(1) > scenario.now().version(2), "1 is ahead");
+    assert!(lost.iter().all(|write| scenario.outcome(*write).is_none()), "and nobody was told so");
+    // when
+    scenario.block(&[2, 3], &[1]);
+    scenario.expect(30 * SECOND, "the others go on", |now| now.share_a_ring(&[2, 3]) && now.is_writable(2));
+    let write = scenario.write(2);
+    scenario.pass(SECOND);
+    assert!(is_acknowledged(&scenario, write));
+    assert!(scenario.now().version(1) > scenario.now().version(2), "1 is still ahead");
+    scenario.crash(1);
+    scenario.join_again();
+    scenario.boot(1);
+    // then
+    scenario.expect(30 * SECOND, "together again", |now| now.all_writable());
+    assert!(scenario.now().hold_the_same(&[1, 2, 3]));
+    scenario.ends_well();
+}
