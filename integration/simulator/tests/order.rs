@@ -246,3 +246,33 @@ fn gaps_in_what_a_dead_member_sent_are_filled_from_each_other() {
         scenario.ends_well();
     }
 }
+
+/// Scenario 3: behind a gap that nobody can fill any more there is a message that only some have.
+#[test]
+fn a_message_behind_a_gap_that_nobody_can_fill_reaches_all_who_go_on_together() {
+    for step in 0..60 {
+        // given: long messages of 4 get lost, and 3 does not hear 1
+        let mut scenario = Scenario::formed(4);
+        let hole = Quality { bytes_max: 500, ..Quality::PERFECT };
+        for to in 1..=3 {
+            scenario.fault(Fault::Link(4.try_into().unwrap(), to.try_into().unwrap(), Some(hole)));
+        }
+        scenario.fault(Fault::Link(1.try_into().unwrap(), 3.try_into().unwrap(), Some(lossy(100))));
+        let lost = scenario.send(4, 1000);
+        let behind = scenario.send(1, 100);
+        // when
+        scenario.pass(step * Duration::from_micros(50));
+        scenario.crash(4);
+        scenario.links(Quality::PERFECT);
+        scenario.fault(Fault::Link(1.try_into().unwrap(), 3.try_into().unwrap(), None));
+        scenario.expect(20 * SECOND, "the others go on", |now| now.share_a_ring(&[1, 2, 3]));
+        scenario.pass(2 * SECOND);
+        // then
+        assert!(scenario.delivered(lost).iter().all(|id| *id == 4), "step {step}");
+        assert_eq!(
+            scenario.delivered(behind).into_iter().filter(|id| *id != 4).collect::<Vec<_>>(),
+            [1, 2, 3]
+        );
+        scenario.ends_well();
+    }
+}
