@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import unittest
 
 import grpc
@@ -49,6 +50,20 @@ class Client(unittest.TestCase):
         seen = self.run_tool("watch", "", "--after", str(first), "--count", "2")
         paths = [line.split()[1] for line in seen.stdout.splitlines()]
         self.assertEqual(paths, ["watched-2", "watched-3"], seen.stderr)
+
+    def test_a_change_through_the_command_line_arrives_in_a_running_watch(self):
+        changes = self.open().watch(prefix="live")
+        deadline = threading.Timer(PATIENCE_SECONDS, changes.cancel)
+        deadline.start()
+        self.addCleanup(changes.cancel)
+        self.addCleanup(deadline.cancel)
+        self.assertEqual(list(next(changes).changes), [], "the first answer says that the watch has begun")
+        self.cluster.pvecm("hp1", "cfg", "put", "elsewhere.cfg", stdin="not below the prefix\n")
+        self.cluster.pvecm("hp1", "cfg", "put", "-p", "live/new.cfg", stdin="by pvecm\n")
+        paths = []
+        while "live/new.cfg" not in paths:
+            paths += [change.entry.path for change in next(changes).changes]
+        self.assertEqual(paths, ["live", "live/new.cfg"])
 
     def test_a_write_against_another_version_is_refused(self):
         client = self.open()
