@@ -17,7 +17,7 @@ use bytes::Bytes;
 use callers::Callers;
 use connections::Connections;
 use machine::Machine;
-use membership_core::srp::{Destination, StateName};
+use membership_core::srp::{Destination, Params, StateName};
 use quorate_types::NodeId;
 use quorum_core::QuorumConfig;
 
@@ -307,6 +307,10 @@ impl Cluster {
                 }
             }
             Fault::Receiver(node, limit) => self.network.limit_receiver(node, limit),
+            Fault::Timers(node, per_cent) => {
+                let params = Box::new(scaled(&self.setup.params, per_cent));
+                self.input(node, Daemon::Membership, DaemonInput::Reconfigure(params));
+            }
             Fault::WriteError(node) => self.process_mut(node, Daemon::Config).write_fails = true,
         }
     }
@@ -325,6 +329,8 @@ impl Cluster {
                 self.resume(node, daemon);
             }
             self.boot(node);
+            let params = Box::new(self.setup.params.clone());
+            self.input(node, Daemon::Membership, DaemonInput::Reconfigure(params));
         }
     }
 
@@ -752,6 +758,18 @@ impl Cluster {
             let life = self.process(node, daemon).life();
             self.connect_later(node, link, life);
         }
+    }
+}
+
+/// The timers at so many per cent, but never below what corosync takes.
+fn scaled(params: &Params, per_cent: u32) -> Params {
+    let scale = |timer: Duration| (timer * per_cent / 100).max(Duration::from_millis(30));
+    Params {
+        token: scale(params.token),
+        token_retransmit: scale(params.token_retransmit),
+        hold: scale(params.hold),
+        consensus: scale(params.consensus).max(params.join),
+        ..params.clone()
     }
 }
 

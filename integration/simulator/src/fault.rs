@@ -60,6 +60,9 @@ pub enum Fault {
     Receiver(NodeId, Option<Duration>),
     /// The next write of configd fails.
     WriteError(NodeId),
+    /// membershipd reads its configuration again: token, hold and consensus timers are now so many per cent
+    /// of what they were at the start.
+    Timers(NodeId, u32),
 }
 
 impl fmt::Display for Fault {
@@ -78,6 +81,7 @@ impl fmt::Display for Fault {
             Self::Link(from, to, quality) => write!(f, "FAULT link {from} -> {to} {quality:?}"),
             Self::Disk(node, speed) => write!(f, "FAULT disk of {node} {speed:?}"),
             Self::Receiver(node, limit) => write!(f, "FAULT receiver of {node} {limit:?}"),
+            Self::Timers(node, per_cent) => write!(f, "FAULT timers of {node} at {per_cent} %"),
             Self::WriteError(node) => write!(f, "FAULT the next write of {node} fails"),
         }
     }
@@ -131,10 +135,12 @@ pub enum Kind {
     SlowReceiver,
     /// A write that fails.
     WriteError,
+    /// Other timers, at one node after the other.
+    Reload,
 }
 
 impl Kind {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Crash,
         Self::Leave,
         Self::Kill,
@@ -147,6 +153,7 @@ impl Kind {
         Self::SlowDisk,
         Self::SlowReceiver,
         Self::WriteError,
+        Self::Reload,
     ];
 }
 
@@ -330,6 +337,16 @@ fn add(
                 (until, Fault::Disk(node, DiskSpeed::FAST)),
             ]);
         }
+        Kind::Reload => {
+            let per_cent = *rng.pick(&[50, 80, 150, 300]);
+            for node in nodes {
+                let later = rng.span(Duration::ZERO, Duration::from_secs(2));
+                faults.extend([
+                    (at + later, Fault::Timers(*node, per_cent)),
+                    (until + later, Fault::Timers(*node, 100)),
+                ]);
+            }
+        }
         Kind::WriteError => faults.push((at, Fault::WriteError(node))),
         Kind::SlowReceiver => {
             let per_datagram = rng.span(Duration::from_micros(100), Duration::from_millis(2));
@@ -372,7 +389,7 @@ mod tests {
             .iter()
             .map(|fault| format!("{fault:?}").split(['(', ' ']).next().unwrap_or_default().to_owned())
             .collect();
-        assert_eq!(kinds.len(), 14, "{kinds:?}");
+        assert_eq!(kinds.len(), 15, "{kinds:?}");
     }
 
     #[test]

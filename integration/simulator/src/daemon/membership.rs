@@ -127,6 +127,11 @@ impl MembershipDaemon {
                 self.probe(now, probe, message, size);
             }
             DaemonInput::Leave => self.input(now, Input::Leave),
+            DaemonInput::Reconfigure(params) => {
+                let members = self.stack.status().configured;
+                let params = *params;
+                self.input(now, Input::Reconfigure { members, params, config_version: 1 });
+            }
             _ => {}
         }
         self.send_pending(now);

@@ -16,7 +16,7 @@ use config_store_core::{Batch, BatchId, QuorumView};
 pub use membership::MembershipDaemon;
 use membership_core::{
     cpg::GroupName,
-    srp::Destination,
+    srp::{Destination, Params},
     stack::{GroupEvent, ServiceEvent},
 };
 use quorate_types::RingId;
@@ -87,6 +87,8 @@ pub enum DaemonInput {
     Configure(Box<QuorumConfig>),
     /// quorumd: the operator overrides the expected votes.
     SetExpected(u32),
+    /// membershipd: other parameters are in force.
+    Reconfigure(Box<Params>),
     /// Stop in good order.
     Leave,
 }
