@@ -1,15 +1,18 @@
 //! A whole cluster: nodes, their daemons, the network between them, one queue, one clock.
 //!
-//! [`Cluster::step`] takes the next event, hands it to a daemon, carries out what the daemon
-//! wants done and feeds what can be observed to the checkers. Nothing else changes anything, so a run is
-//! determined by its [`Setup`].
+//! A step takes the next event from the queue, hands it to a daemon (`cluster/daemons.rs`), carries out
+//! what the daemon wants done (`cluster/effects.rs`) and feeds what can be observed to the checkers.
+//! Nothing else changes anything, so a run is determined by its [`Setup`].
 
 mod callers;
 mod connections;
+mod daemons;
+mod effects;
+mod ipc;
 mod machine;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -17,22 +20,21 @@ use bytes::Bytes;
 use callers::Callers;
 use connections::Connections;
 use machine::Machine;
-use membership_core::srp::{Destination, Params, StateName};
+use membership_core::srp::{Params, StateName};
 use quorate_types::NodeId;
 use quorum_core::QuorumConfig;
 
 use crate::{
     checker::{Checkers, NodeState, Violation},
-    daemon::{ConnectionId, Core, DaemonInput, DiskWrite, Effect, Link, Message, position},
+    daemon::{ConnectionId, Core, DaemonInput, Link, Message, position},
     event::{Queue, SimTime},
     fault::{Daemon, Fault},
     history::{Change, Event as Observed, Observation, Outcome},
-    mutation::Mutation,
     network::{Network, NetworkStats},
     process::Process,
-    rng::{MILLION, Rng},
+    rng::Rng,
     setup::Setup,
-    trace::{Lines, Trace, hash_bytes},
+    trace::{Lines, Trace},
     workload::Action,
 };
 
@@ -406,24 +408,6 @@ impl Cluster {
         self.machines.get_mut(&node).expect("faults and actions name nodes of the setup").process_mut(daemon)
     }
 
-    /// What the clock of a node shows now. It may run fast or slow, but never backwards.
-    fn instant(&self, node: NodeId) -> Instant {
-        let now = self.queue.now();
-        let ppm = self.setup.clock_ppm.get(&node).copied().unwrap_or(0);
-        let ahead = now * u32::try_from(ppm.unsigned_abs()).unwrap_or(0) / MILLION;
-        self.base + if ppm < 0 { now - ahead } else { now + ahead }
-    }
-
-    /// When the clock of a node shows at least this; now if it does already.
-    fn due(&self, node: NodeId, deadline: Instant) -> SimTime {
-        let now = self.queue.now();
-        let left = deadline.saturating_duration_since(self.instant(node));
-        let ppm = self.setup.clock_ppm.get(&node).copied().unwrap_or(0);
-        // A slow clock needs longer for it; a fast one less, and then asks again.
-        let slower = left * u32::try_from((-ppm).max(0)).unwrap_or(0) / (MILLION / 2);
-        now + left + slower
-    }
-
     fn step(&mut self) {
         let Some(event) = self.queue.pop() else { return };
         self.check_progress(&event);
@@ -463,300 +447,6 @@ impl Cluster {
                 let what = format!("{most} datagrams in second {second}");
                 self.report(Violation { checker: "progress", property: "no storm", what });
             }
-        }
-    }
-
-    // Daemons
-
-    fn boot(&mut self, node: NodeId) {
-        for daemon in Daemon::ALL {
-            if !self.process(node, daemon).is_running() {
-                let at = self.now() + self.rng.span(Duration::ZERO, BOOT_MAX);
-                self.queue.push(at, Event::Start { node, daemon });
-            }
-        }
-    }
-
-    fn start(&mut self, node: NodeId, daemon: Daemon) {
-        if self.process(node, daemon).is_running() {
-            return;
-        }
-        let now = self.instant(node);
-        let rng = self.rng.fork(u64::from(node.get()));
-        let machine = self.machines.get_mut(&node).expect("only nodes of the setup are started");
-        let started = machine.start(now, node, daemon, &self.setup, rng);
-        let started = match started {
-            Ok(event) => event,
-            Err(what) => {
-                let what = format!("{daemon:?} of node {node}: {what}");
-                return self.report(Violation { checker: "progress", property: "a daemon starts", what });
-            }
-        };
-        self.observe(node, started);
-        self.run_effects(node, daemon);
-        let process = self.process(node, daemon);
-        let life = process.life();
-        for link in Link::ALL {
-            if link.client() == daemon {
-                self.connect_later(node, link, life);
-            }
-        }
-    }
-
-    fn crash(&mut self, node: NodeId) {
-        for daemon in Daemon::ALL {
-            self.stop(node, daemon);
-        }
-    }
-
-    fn leave(&mut self, node: NodeId) {
-        self.input(node, Daemon::Membership, DaemonInput::Leave);
-        self.crash(node);
-    }
-
-    fn stop(&mut self, node: NodeId, daemon: Daemon) {
-        if !self.process(node, daemon).is_running() {
-            return;
-        }
-        for (link, connection) in self.connections.of(node, daemon) {
-            let other = if link.client() == daemon { link.server() } else { link.client() };
-            self.tell(node, other, connection, Message::Gone);
-            self.connections.close(connection);
-        }
-        self.connections.client_died(node, daemon);
-        let machine = self.machines.get_mut(&node).expect("only nodes of the setup are stopped");
-        for event in machine.stop(daemon) {
-            self.observe(node, event);
-        }
-    }
-
-    fn resume(&mut self, node: NodeId, daemon: Daemon) {
-        if !self.process(node, daemon).is_paused() {
-            return;
-        }
-        let held = self.process_mut(node, daemon).resume();
-        // Which comes first when both are due is up to the driver's event loop.
-        if self.rng.chance(MILLION / 2) {
-            self.wake_now(node, daemon);
-        }
-        for input in held {
-            match input {
-                DaemonInput::Message(connection, message) => self.told(node, daemon, connection, message),
-                input => self.input(node, daemon, input),
-            }
-        }
-        self.wake_now(node, daemon);
-    }
-
-    fn wake(&mut self, node: NodeId, daemon: Daemon, life: u32) {
-        let now = self.now();
-        let process = self.process_mut(node, daemon);
-        if process.life() != life || !process.is_running() {
-            return;
-        }
-        if process.wake_at == Some(now) {
-            process.wake_at = None;
-        }
-        self.wake_now(node, daemon);
-    }
-
-    fn wake_now(&mut self, node: NodeId, daemon: Daemon) {
-        let now = self.instant(node);
-        let process = self.process(node, daemon);
-        let deadline = process.core().and_then(Core::next_deadline);
-        if process.is_paused() || deadline.is_none() {
-            return;
-        }
-        if deadline.is_some_and(|deadline| deadline <= now) {
-            self.input(node, daemon, DaemonInput::Timer);
-        } else {
-            self.schedule_wake(node, daemon);
-        }
-    }
-
-    fn schedule_wake(&mut self, node: NodeId, daemon: Daemon) {
-        let process = self.process(node, daemon);
-        let Some(deadline) = process.core().and_then(Core::next_deadline) else { return };
-        let due = self.due(node, deadline);
-        if process.wake_at.is_some_and(|at| at <= due + WAKE_LATENESS_MAX) {
-            return;
-        }
-        let life = process.life();
-        let at = due + self.rng.span(Duration::ZERO, WAKE_LATENESS_MAX);
-        self.process_mut(node, daemon).wake_at = Some(at);
-        self.queue.push(at, Event::Wake { node, daemon, life });
-    }
-
-    fn disk_done(&mut self, node: NodeId, daemon: Daemon, life: u32) {
-        let machine = self.machines.get_mut(&node).expect("only nodes of the setup have disks");
-        if machine.process(daemon).life() != life || !machine.process(daemon).is_running() {
-            return;
-        }
-        let Some(write) = machine.process_mut(daemon).disk.complete() else { return };
-        let failed = std::mem::take(&mut machine.process_mut(daemon).write_fails);
-        if failed && let DiskWrite::Store(batch, _) = write {
-            return self.input(node, daemon, DaemonInput::StoreFailed(batch.id));
-        }
-        let skip = self.setup.mutation == Some(Mutation::SkipStore) && matches!(write, DiskWrite::Store(..));
-        if !skip && let Some(event) = machine.apply(&write) {
-            self.observe(node, event);
-        }
-        if !self.is_reported_early(&write) {
-            self.input(node, daemon, DaemonInput::Stored(write));
-        }
-    }
-
-    fn is_reported_early(&self, write: &DiskWrite) -> bool {
-        match write {
-            DiskWrite::RingSeq(_) => self.setup.mutation == Some(Mutation::RingSeqBeforeDurable),
-            DiskWrite::Store(..) => self.setup.mutation == Some(Mutation::StoreBeforeDurable),
-            DiskWrite::Tracking(_) => false,
-        }
-    }
-
-    fn input(&mut self, node: NodeId, daemon: Daemon, input: DaemonInput) {
-        let now = self.instant(node);
-        let at = self.now();
-        if let DaemonInput::Datagram(packet) = &input {
-            self.trace.note_quietly(at, &(node.get(), hash_bytes(packet)));
-        }
-        let process = self.process_mut(node, daemon);
-        if process.is_paused() {
-            return process.hold(input);
-        }
-        let Some(core) = process.core_mut() else { return };
-        core.handle(now, input);
-        self.run_effects(node, daemon);
-    }
-
-    fn run_effects(&mut self, node: NodeId, daemon: Daemon) {
-        let Some(core) = self.process_mut(node, daemon).core_mut() else { return };
-        let effects: VecDeque<Effect> = core.effects();
-        for effect in effects {
-            self.carry_out(node, daemon, effect);
-        }
-        self.schedule_wake(node, daemon);
-    }
-
-    fn carry_out(&mut self, node: NodeId, daemon: Daemon, effect: Effect) {
-        match effect {
-            Effect::Send { to: Destination::Node(to), packet } => self.send(node, to, &packet),
-            Effect::Send { to: Destination::All, packet } => {
-                for to in self.setup.nodes().into_iter().filter(|to| *to != node) {
-                    self.send(node, to, &packet);
-                }
-            }
-            Effect::Write(write) => self.write(node, daemon, write),
-            Effect::Tell(connection, message) => {
-                if let Some(link) = self.connections.link(connection) {
-                    let other = if link.client() == daemon { link.server() } else { link.client() };
-                    self.tell(node, other, connection, message);
-                }
-            }
-            Effect::Observe(event) => self.observe(node, event),
-            Effect::Note(note) => {
-                let at = self.now();
-                self.trace.note(at, Some(node), &note);
-            }
-            Effect::Critical(note) => {
-                let at = self.now();
-                self.trace.note(at, Some(node), &note);
-                self.ambush(node);
-            }
-            Effect::Exit(reason) => {
-                let at = self.now();
-                self.trace.note(at, Some(node), &format!("{daemon:?} ends itself: {reason}"));
-                self.stop(node, daemon);
-                // The supervisor starts it again.
-                let at = at + self.rng.span(Duration::from_millis(100), BOOT_MAX);
-                self.queue.push(at, Event::Start { node, daemon });
-            }
-        }
-    }
-
-    /// Something may go wrong now, in the middle of it.
-    fn ambush(&mut self, victim: NodeId) {
-        let now = self.now();
-        if now >= self.setup.safety_length || !self.rng.chance(self.setup.profile.ambush) {
-            return;
-        }
-        let at = now + self.rng.span(Duration::ZERO, AMBUSH_DELAY_MAX);
-        let nodes = self.setup.nodes();
-        for (at, fault) in self.setup.profile.draw(&mut self.rng, &nodes, Some(victim), at) {
-            self.queue.push(at, Event::Fault(fault));
-        }
-    }
-
-    fn send(&mut self, from: NodeId, to: NodeId, packet: &Bytes) {
-        let now = self.now();
-        for at in self.network.carry(now, from, to, packet.len()).iter() {
-            self.queue.push(at, Event::Datagram { to, packet: packet.clone() });
-        }
-    }
-
-    fn write(&mut self, node: NodeId, daemon: Daemon, write: DiskWrite) {
-        let now = self.now();
-        let process = self.process_mut(node, daemon);
-        let life = process.life();
-        let at = process.disk.submit(now, write.clone());
-        self.queue.push(at, Event::DiskDone { node, daemon, life });
-        if self.is_reported_early(&write) {
-            self.input(node, daemon, DaemonInput::Stored(write));
-        }
-    }
-
-    fn observe(&mut self, node: NodeId, event: Observed) {
-        let at = self.now();
-        self.trace.note(at, Some(node), &event);
-        self.tally.count(&event);
-        if matches!(event, Observed::Submitted { .. }) {
-            self.ambush(node);
-        }
-        for (pause, node, action) in self.callers.observe(node, &event) {
-            self.queue.push(at + pause, Event::Act { node, action });
-        }
-        let observation = Observation { at, node, event };
-        if let Err(violation) = self.checkers.observe(&observation) {
-            self.report(violation);
-        }
-        if let Some(history) = &mut self.history {
-            history.push(observation);
-        }
-    }
-
-    // Connections between the daemons of a node
-
-    fn connect_later(&mut self, node: NodeId, link: Link, life: u32) {
-        let at = self.now() + self.connections.retry_delay();
-        self.queue.push(at, Event::Connect { node, link, life });
-    }
-
-    fn connect(&mut self, node: NodeId, link: Link, life: u32) {
-        let client = self.process(node, link.client());
-        if client.life() != life || !client.is_running() || self.connections.is_open(node, link) {
-            return;
-        }
-        if client.is_paused() || !self.process(node, link.server()).is_running() {
-            return self.connect_later(node, link, life);
-        }
-        let lives = (life, self.process(node, link.server()).life());
-        let connection = self.connections.open(node, link, lives);
-        self.input(node, link.client(), DaemonInput::Connected(connection, link));
-    }
-
-    fn tell(&mut self, node: NodeId, to: Daemon, connection: ConnectionId, message: Message) {
-        let now = self.now();
-        let Some((at, life)) = self.connections.carry(now, connection, to) else { return };
-        self.queue.push(at, Event::Told { to: (node, to), life, connection, message });
-    }
-
-    fn told(&mut self, node: NodeId, daemon: Daemon, connection: ConnectionId, message: Message) {
-        let paused = self.process(node, daemon).is_paused();
-        let lost = matches!(message, Message::Gone) && !paused;
-        self.input(node, daemon, DaemonInput::Message(connection, message));
-        if lost && let Some(link) = self.connections.lost(connection, daemon) {
-            let life = self.process(node, daemon).life();
-            self.connect_later(node, link, life);
         }
     }
 }

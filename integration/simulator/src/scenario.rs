@@ -129,12 +129,12 @@ impl Scenario {
 
     /// All daemons of a node get no time.
     pub fn pause(&mut self, id: u32) {
-        Daemon::ALL.map(|daemon| self.fault(Fault::Pause(node(id), daemon)));
+        Daemon::ALL.into_iter().for_each(|daemon| self.fault(Fault::Pause(node(id), daemon)));
     }
 
     /// They get time again.
     pub fn resume(&mut self, id: u32) {
-        Daemon::ALL.map(|daemon| self.fault(Fault::Resume(node(id), daemon)));
+        Daemon::ALL.into_iter().for_each(|daemon| self.fault(Fault::Resume(node(id), daemon)));
     }
 
     /// Nothing passes between the groups any more, until [`Scenario::join_again`].

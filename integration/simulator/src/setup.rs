@@ -179,7 +179,7 @@ fn quorum_options(rng: &mut Rng, votes: &BTreeMap<NodeId, u32>, weighted: bool) 
             options.two_node = true;
             options.wait_for_all = true;
         }
-        1 if votes.len() % 2 == 0 && !weighted => options.auto_tie_breaker = true,
+        1 if votes.len().is_multiple_of(2) && !weighted => options.auto_tie_breaker = true,
         2 if votes.len() > 2 && !weighted => options.last_man_standing = true,
         _ => {}
     }

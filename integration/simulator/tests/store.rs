@@ -55,9 +55,9 @@ fn an_acknowledged_write_survives_the_power_loss_of_any_minority() {
         scenario.pass(SECOND / 10);
         assert!(is_acknowledged(&scenario, write));
         // when
-        victims.map(|id| scenario.crash(id));
+        victims.into_iter().for_each(|id| scenario.crash(id));
         scenario.pass(20 * SECOND);
-        victims.map(|id| scenario.boot(id));
+        victims.into_iter().for_each(|id| scenario.boot(id));
         // then
         scenario.expect(30 * SECOND, "together again", |now| now.all_writable());
         scenario.ends_well();
@@ -121,7 +121,7 @@ fn slow_disks_of_a_majority_delay_acknowledgements() {
     // given
     let mut scenario = Scenario::formed(3);
     let stalled = DiskSpeed { min: 5 * SECOND, max: 6 * SECOND };
-    [2, 3].map(|id| scenario.fault(Fault::Disk(id.try_into().unwrap(), stalled)));
+    [2, 3].into_iter().for_each(|id| scenario.fault(Fault::Disk(id.try_into().unwrap(), stalled)));
     // when
     let write = scenario.write(1);
     scenario.pass(4 * SECOND);

@@ -330,7 +330,7 @@ fn operation(write: WriteId, change: Change) -> Operation {
     let content = |size: usize| Bytes::from(vec![write as u8; size]);
     match change {
         Change::Own { size } => {
-            let expect = if write % 2 == 0 { Expect::Absent } else { Expect::Any };
+            let expect = if write.is_multiple_of(2) { Expect::Absent } else { Expect::Any };
             Operation::Put { path: path(format!("{OWN}{write}")), expect, content: content(size) }
         }
         Change::Shared { file, size } => {
