@@ -156,9 +156,14 @@ impl Chaos {
                 member.wait_nodes(&all).await?;
             }
             let exchanged = self.exchange().await;
-            if exchanged.is_ok() || self.ring.agree(&all).await?.ring == ring {
+            if exchanged.is_ok() {
                 return exchanged;
             }
+            let now = self.ring.agree(&all).await?.ring;
+            if now == ring {
+                return exchanged;
+            }
+            println!("the ring changed from {ring:?} to {now:?} after all had agreed");
         }
         bail!("the ring changes again and again")
     }
