@@ -111,6 +111,20 @@ impl Trace {
         }
     }
 
+    /// Tells the reader something that is no event of its own; the hash does not depend on it.
+    pub fn remark<T: Display>(
+        &mut self,
+        at: SimTime,
+        node: Option<NodeId>,
+        what: impl FnOnce() -> Option<T>,
+    ) {
+        if self.lines != Lines::Off
+            && let Some(what) = what()
+        {
+            self.write_line(at, node, &what);
+        }
+    }
+
     /// Adds one event to the hash alone: for what would drown the reader, such as each token.
     pub fn note_quietly<T: Hash + ?Sized>(&mut self, at: SimTime, what: &T) {
         self.events += 1;

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use membership_core::srp::Destination;
+use membership_core::srp::{
+    Destination,
+    message::{Packet, decode},
+};
 use quorate_types::NodeId;
 
 use super::{AMBUSH_DELAY_MAX, BOOT_MAX, Cluster, Event};
@@ -16,8 +19,12 @@ use crate::{
 impl Cluster {
     pub(super) fn carry_out(&mut self, node: NodeId, daemon: Daemon, effect: Effect) {
         match effect {
-            Effect::Send { to: Destination::Node(to), packet } => self.send(node, to, &packet),
+            Effect::Send { to: Destination::Node(to), packet } => {
+                self.remark_packet(node, &packet);
+                self.send(node, to, &packet);
+            }
             Effect::Send { to: Destination::All, packet } => {
+                self.remark_packet(node, &packet);
                 for to in self.setup.nodes().into_iter().filter(|to| *to != node) {
                     self.send(node, to, &packet);
                 }
@@ -68,6 +75,26 @@ impl Cluster {
         for at in self.network.carry(now, from, to, packet.len()).iter() {
             self.queue.push(at, Event::Datagram { to, packet: packet.clone() });
         }
+    }
+
+    /// Shows the packets that form a ring; tokens and messages would drown the reader.
+    fn remark_packet(&mut self, node: NodeId, packet: &Bytes) {
+        let at = self.now();
+        self.trace.remark(at, Some(node), || match decode(packet) {
+            Ok(Packet::MembJoin(join)) => {
+                let (with, without) = (&join.proc_list, &join.failed_list);
+                Some(format!("  join {with:?} without {without:?}, seq {:x}", join.ring_seq))
+            }
+            Ok(Packet::MembCommitToken(token)) => Some(format!(
+                "  commit token {} {:?}, {} of {} filled",
+                token.ring_id,
+                token.members,
+                token.memb_index,
+                token.members.len()
+            )),
+            Ok(Packet::MembMergeDetect(merge)) => Some(format!("  merge detect {}", merge.ring_id)),
+            _ => None,
+        });
     }
 
     pub(super) fn write(&mut self, node: NodeId, daemon: Daemon, write: DiskWrite) {
