@@ -95,6 +95,8 @@ impl ActiveRing {
         publisher: &Publisher,
     ) -> Result<(), Error> {
         let stored_ring_seq = self.ring_id_file.load().map_err(|source| self.ring_id_error(source))?;
+        // A disk that takes no ring id is found out now, before the others form a ring with this node in vain.
+        self.ring_id_file.store(stored_ring_seq).map_err(|source| self.ring_id_error(source))?;
         for service in attached {
             self.feed(now, Input::ServiceAttach { service }, clients, publisher);
         }
@@ -104,6 +106,11 @@ impl ActiveRing {
 
     fn ring_id_error(&self, source: std::io::Error) -> Error {
         Error::RingId { path: self.ring_id_file.path().to_owned(), source }
+    }
+
+    /// The configuration in force.
+    pub(crate) fn config(&self) -> &Arc<RingConfig> {
+        &self.config
     }
 
     pub(crate) fn socket(&self) -> &Udp {
@@ -197,7 +204,7 @@ impl ActiveRing {
                 Output::Killed { by, reason } => {
                     tracing::error!(%by, reason, "another member told this node to leave");
                     self.failure =
-                        Some(Error::NoRing("another member of the cluster told this node to leave"));
+                        Some(Error::NoRing("another member of the cluster told this node to leave".into()));
                 }
                 Output::ReloadRequested { by } => {
                     tracing::info!(%by, "a member asks for a reload of corosync.conf")

@@ -128,9 +128,9 @@ impl Clients {
         }
     }
 
-    pub(crate) fn ring_down_to(&mut self, service: u16) {
+    pub(crate) fn ring_down_to(&mut self, service: u16, why: &str) {
         if let Some(attachment) = self.services.get_mut(&service) {
-            attachment.listener.batch.push(ServiceEvent::RingDown);
+            attachment.listener.batch.push(ServiceEvent::RingDown(why.to_owned()));
             attachment.listener.flush();
         }
     }
@@ -155,14 +155,14 @@ impl Clients {
     }
 
     /// Group members lose their streams; attached engines stay and are told.
-    pub(crate) fn ring_down(&mut self, why: &'static str) {
+    pub(crate) fn ring_down(&mut self, why: &str) {
         for (_, mut listener) in std::mem::take(&mut self.members) {
             listener.flush();
-            end(&listener.events, Error::NoRing(why));
+            end(&listener.events, Error::NoRing(why.to_owned().into()));
         }
         self.lost.clear();
         for service in self.attached() {
-            self.ring_down_to(service);
+            self.ring_down_to(service, why);
         }
     }
 }

@@ -27,6 +27,8 @@ use crate::{
 
 /// Datagrams taken in one turn before the deadline and the clients are looked at again.
 const DATAGRAMS_PER_TURN: usize = 256;
+/// Between two attempts to bring up a ring that failed.
+const RING_RETRY: Duration = Duration::from_secs(5);
 /// Between two snapshots for the metrics.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
 /// Configurations that a watcher may lag behind.
@@ -64,6 +66,8 @@ pub fn start(state_dir: PathBuf) -> Result<(RingHandle, std::thread::JoinHandle<
                 snapshot_due: Instant::now(),
                 clients: Clients::default(),
                 ring: None,
+                down_reason: NO_CLUSTER.to_owned(),
+                failed: None,
             };
             runtime.block_on(driver.run());
         })
@@ -120,7 +124,20 @@ struct Driver {
     snapshot_due: Instant,
     clients: Clients,
     ring: Option<ActiveRing>,
+    /// Why there is no ring; says nothing while there is one.
+    down_reason: String,
+    /// A ring that failed, and comes up again when the cause is gone.
+    failed: Option<Failed>,
 }
+
+/// A ring that could not go on.
+struct Failed {
+    config: Arc<RingConfig>,
+    retry: Instant,
+}
+
+/// Why a node without corosync.conf has no ring.
+const NO_CLUSTER: &str = "it is not part of a cluster";
 
 /// What ended a wait.
 enum Turn {
@@ -128,6 +145,7 @@ enum Turn {
     Multicast(Option<Multicast>),
     Datagrams,
     Deadline,
+    Retry,
 }
 
 impl Driver {
@@ -146,6 +164,7 @@ impl Driver {
                     }
                 }
                 Turn::Deadline => self.feed(now, Input::Timer),
+                Turn::Retry => self.retry(now),
             }
             self.finish_turn();
             self.publish_snapshot(now);
@@ -156,11 +175,13 @@ impl Driver {
     async fn wait(&mut self) -> Turn {
         let deadline = self.ring.as_ref().and_then(ActiveRing::next_deadline);
         let sending = self.ring.as_ref().is_some_and(ActiveRing::takes_messages);
+        let retry = self.failed.as_ref().map(|failed| failed.retry);
         let socket = self.ring.as_ref().map(ActiveRing::socket);
         tokio::select! {
             biased;
             () = readable(socket) => Turn::Datagrams,
             () = until(deadline) => Turn::Deadline,
+            () = until(retry) => Turn::Retry,
             command = self.commands.recv() => Turn::Command(command),
             Some(multicast) = self.multicasts.recv(), if sending => Turn::Multicast(Some(multicast)),
         }
@@ -185,7 +206,7 @@ impl Driver {
                     self.feed(now, Input::GroupJoin { client, pid, group, delivery });
                     Ok(client)
                 } else {
-                    Err(Error::NoRing("it is not part of a cluster"))
+                    Err(Error::NoRing(self.down_reason.clone().into()))
                 };
                 let _ = answer.send(result);
             }
@@ -197,7 +218,7 @@ impl Driver {
                 let attachment = self.clients.attach(service, events);
                 match self.ring {
                     Some(_) => self.feed(now, Input::ServiceAttach { service }),
-                    None => self.clients.ring_down_to(service),
+                    None => self.clients.ring_down_to(service, &self.down_reason),
                 }
                 let _ = answer.send(attachment);
             }
@@ -236,10 +257,11 @@ impl Driver {
         }
     }
 
-    /// Brings the ring to `config`. On an error the ring is as it was before.
+    /// Brings the ring to `config`. On an error the ring is as it was before; one that had to go for the new one is
+    /// tried again.
     fn configure(&mut self, now: Instant, config: Option<RingConfig>) -> Result<Vec<String>, Error> {
         let Some(config) = config else {
-            self.take_down("it is not part of a cluster");
+            self.take_down(NO_CLUSTER);
             return Ok(Vec::new());
         };
         if let Some(ring) = &mut self.ring
@@ -251,10 +273,38 @@ impl Driver {
         if replaced {
             self.take_down("its identity changed");
         }
-        let mut ring = ActiveRing::bring_up(&self.state_dir, Arc::new(config))?;
+        let config = Arc::new(config);
+        let brought_up = self.bring_up(now, Arc::clone(&config));
+        if let Err(error) = &brought_up
+            && (replaced || self.failed.is_some())
+        {
+            self.try_again(now, config, error);
+        }
+        brought_up.map(|()| Vec::new())
+    }
+
+    fn bring_up(&mut self, now: Instant, config: Arc<RingConfig>) -> Result<(), Error> {
+        let mut ring = ActiveRing::bring_up(&self.state_dir, config)?;
         ring.start(now, self.clients.attached(), &mut self.clients, &self.publisher)?;
         self.ring = Some(ring);
-        Ok(Vec::new())
+        self.failed = None;
+        Ok(())
+    }
+
+    /// Tries to bring up a ring that failed; while it cannot, nothing is sent, so that the others are not disturbed.
+    fn retry(&mut self, now: Instant) {
+        let Some(Failed { config, .. }) = self.failed.take() else { return };
+        match self.bring_up(now, Arc::clone(&config)) {
+            Ok(()) => tracing::info!("the ring comes up again"),
+            Err(error) => self.try_again(now, config, &error),
+        }
+    }
+
+    fn try_again(&mut self, now: Instant, config: Arc<RingConfig>, error: &Error) {
+        let why = quorate_daemon::telemetry::chain(error);
+        tracing::warn!(error = why, again_in = ?RING_RETRY, "the ring stays down");
+        self.down_reason = format!("{why}; this is tried again every {} s", RING_RETRY.as_secs());
+        self.failed = Some(Failed { config, retry: now + RING_RETRY });
     }
 
     /// A ring that cannot store its id, or was told to die, does not go on.
@@ -264,8 +314,14 @@ impl Driver {
             self.feed(Instant::now(), Input::GroupLeave { client, reason: LeaveReason::ProcessDown });
         }
         if let Some(failure) = self.ring.as_mut().and_then(ActiveRing::take_failure) {
-            tracing::error!(error = quorate_daemon::telemetry::chain(&failure), "the ring stops");
-            self.take_down("it has failed");
+            let why = quorate_daemon::telemetry::chain(&failure);
+            tracing::error!(error = why, "the ring stops");
+            let config = self.ring.as_ref().map(|ring| Arc::clone(ring.config()));
+            self.take_down(&why);
+            // A node that was told to leave stays away; a disk may have room again.
+            if let (Some(config), Error::RingId { .. }) = (config, &failure) {
+                self.try_again(Instant::now(), config, &failure);
+            }
         }
     }
 
@@ -278,10 +334,14 @@ impl Driver {
     }
 
     fn snapshot(&self, now: Instant) -> RingSnapshot {
-        RingSnapshot { view: self.publisher.view(), up: self.ring.as_ref().map(|ring| ring.snapshot(now)) }
+        let down_reason = if self.ring.is_some() { String::new() } else { self.down_reason.clone() };
+        let up = self.ring.as_ref().map(|ring| ring.snapshot(now));
+        RingSnapshot { view: self.publisher.view(), up, down_reason }
     }
 
-    fn take_down(&mut self, why: &'static str) {
+    fn take_down(&mut self, why: &str) {
+        self.failed = None;
+        self.down_reason = why.to_owned();
         if let Some(mut ring) = self.ring.take() {
             tracing::info!(why, "leaving the ring");
             ring.leave(Instant::now());

@@ -1,6 +1,6 @@
 //! What can go wrong in membershipd, and the one mapping of it to gRPC.
 
-use std::{io, net::SocketAddr, path::PathBuf};
+use std::{borrow::Cow, io, net::SocketAddr, path::PathBuf};
 
 use tonic::{Code, Status};
 
@@ -53,7 +53,7 @@ pub enum Error {
     Stopped,
     /// This node is not part of a cluster, or has left the ring.
     #[error("this node has no ring: {0}")]
-    NoRing(&'static str),
+    NoRing(Cow<'static, str>),
     /// The group name is empty or too long.
     #[error("a group name has 1 to 128 bytes, this one has {0}")]
     GroupName(usize),
@@ -142,7 +142,7 @@ mod tests {
             Error::RingId { path: PathBuf::from("ringid_1"), source: io() },
             Error::Thread(io()),
             Error::Stopped,
-            Error::NoRing("it is not part of a cluster"),
+            Error::NoRing("it is not part of a cluster".into()),
             Error::GroupName(0),
             Error::MessageTooLong { length: 2, max: 1 },
             Error::Protocol("the first message must be join"),

@@ -82,7 +82,8 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) enum ServiceEvent {
     Stack(membership_core::stack::ServiceEvent),
-    RingDown,
+    /// With the reason.
+    RingDown(String),
 }
 
 /// Messages of one group member, in order.

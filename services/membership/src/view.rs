@@ -128,4 +128,6 @@ pub struct RingSnapshot {
     pub view: RingView,
     /// Details of a ring that is up.
     pub up: Option<UpSnapshot>,
+    /// Why there is no ring; empty while it is up.
+    pub down_reason: String,
 }

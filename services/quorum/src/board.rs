@@ -77,6 +77,7 @@ impl Board {
         status.node_id = cluster.map_or(0, |cluster| cluster.me.get());
         if let Some(cluster) = cluster {
             name_nodes(&mut status.nodes, cluster);
+            status.nodes.retain(|node| is_of_interest(node, cluster));
         }
         status.nodes.sort_by_key(|node| node.node_id);
         if status.quorate != self.quorate {
@@ -136,6 +137,11 @@ impl Board {
         };
         QuorumNode { node_id: node.get(), votes: *votes, state: state.into(), since, ..QuorumNode::default() }
     }
+}
+
+/// A node that was removed is not missed; one that is there all the same must be seen.
+fn is_of_interest(node: &QuorumNode, cluster: &Cluster) -> bool {
+    node.state() == State::Member || cluster.conf.nodes.iter().any(|known| known.id.get() == node.node_id)
 }
 
 /// Adds names and addresses, and the configured nodes that the engine has not seen.

@@ -220,8 +220,9 @@ impl Driver {
                 self.feed(Input::SyncActivated { ring }).await;
             }
             RingEvent::SyncAborted => self.feed(Input::SyncAborted).await,
-            RingEvent::RingDown => {
-                self.ring = Ring::Absent("this node has left the ring".to_owned());
+            RingEvent::RingDown { reason } => {
+                let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+                self.ring = Ring::Absent(format!("this node has left the ring{why}"));
                 self.feed(Input::RingLost).await;
             }
         }

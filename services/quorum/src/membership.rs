@@ -72,7 +72,10 @@ pub(crate) enum RingEvent {
     /// The ring changed again before it was synchronised.
     SyncAborted,
     /// This node has no ring.
-    RingDown,
+    RingDown {
+        /// Why; empty if it is not known.
+        reason: String,
+    },
 }
 
 /// How a node that is not in the ring left it.
@@ -262,7 +265,7 @@ fn ring_event(event: ServiceEvent) -> Result<RingEvent, LinkError> {
         }
         Event::SyncActivated(activated) => Ok(RingEvent::SyncActivated { ring: ring_id(activated.ring)? }),
         Event::SyncAborted(_) => Ok(RingEvent::SyncAborted),
-        Event::RingDown(_) => Ok(RingEvent::RingDown),
+        Event::RingDown(down) => Ok(RingEvent::RingDown { reason: down.reason }),
     }
 }
 

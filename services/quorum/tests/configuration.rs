@@ -56,7 +56,7 @@ async fn too_few_expected_votes_are_refused_with_the_numbers() {
     assert_eq!(status::reason(&refused).unwrap().metadata["present_votes"], "3");
     assert_eq!(
         refused.message(),
-        "the expected votes stay as they are: 2 expected votes are less than the 3 votes present"
+        "the expected votes stay as they are: 2 expected votes are less than the 3 votes present; give 3 or more"
     );
 }
 

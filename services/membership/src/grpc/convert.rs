@@ -26,6 +26,7 @@ pub(super) fn status(snapshot: RingSnapshot, node_name: &str) -> GetStatusRespon
         ring: Some(view.ring.into()),
         members: view.members.iter().map(|node| node.get()).collect(),
         synchronised: view.synchronised,
+        down_reason: snapshot.down_reason,
         ..GetStatusResponse::default()
     };
     if let Some(up) = snapshot.up {
@@ -133,7 +134,7 @@ pub(super) fn group_event(event: stack::GroupEvent) -> Option<proto::GroupEvent>
 pub(super) fn service_event(event: ServiceEvent) -> proto::ServiceEvent {
     use service_event as wire;
     let event = match event {
-        ServiceEvent::RingDown => wire::Event::RingDown(wire::RingDown {}),
+        ServiceEvent::RingDown(reason) => wire::Event::RingDown(wire::RingDown { reason }),
         ServiceEvent::Stack(stack::ServiceEvent::SyncStarted { ring, members, transitional }) => {
             let (members, transitional) = (ids(&members), ids(&transitional));
             wire::Event::SyncStarted(wire::SyncStarted { ring: Some(ring.into()), members, transitional })

@@ -9,7 +9,7 @@ pub enum ExpectedRefusal {
     #[error("expected votes must be at least 1")]
     Zero,
     /// More votes are present than would be expected.
-    #[error("{expected} expected votes are less than the {present} votes present")]
+    #[error("{expected} expected votes are less than the {present} votes present; give {present} or more")]
     BelowPresent {
         /// Expected votes asked for.
         expected: u32,
@@ -17,7 +17,9 @@ pub enum ExpectedRefusal {
         present: u32,
     },
     /// A quorate ring would stop.
-    #[error("{expected} expected votes need a quorum of {quorum}, more than the {present} votes present")]
+    #[error(
+        "{expected} expected votes need a quorum of {quorum}, more than the {present} votes present; give fewer"
+    )]
     QuorumWouldBeLost {
         /// Expected votes asked for.
         expected: u32,

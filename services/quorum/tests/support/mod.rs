@@ -238,7 +238,7 @@ impl Attached {
     }
 
     pub(crate) async fn ring_down(&self) {
-        self.send(vec![Event::RingDown(RingDown {})]).await;
+        self.send(vec![Event::RingDown(RingDown::default())]).await;
     }
 
     /// Hands quorumd's next multicast back to it, as the ring does.
