@@ -6,12 +6,16 @@
 use std::{
     fs, io,
     io::Write as _,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
 use quorate_types::NodeName;
 
 use crate::paths::Root;
+
+/// Mode of `var/lib/quorate`.
+const PRIVATE: u32 = 0o700;
 
 /// Why the data below the root may not be used.
 #[derive(Debug, thiserror::Error)]
@@ -67,17 +71,29 @@ pub fn claim(root: &Root, node: &NodeName) -> Result<(), OwnershipError> {
 /// Writes the mark in one step. Daemons that start at the same time may all try: the first one wins, and
 /// the others read what it wrote.
 fn mark(path: &Path, node: &NodeName) -> io::Result<()> {
-    fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
+    make_private(path.parent().unwrap_or(Path::new("/")))?;
     let staged = path.with_extension(std::process::id().to_string());
-    let mut file = fs::File::create(&staged)?;
-    writeln!(file, "{node}")?;
-    file.sync_all()?;
-    let linked = fs::hard_link(&staged, path);
+    let written = write_synced(&staged, node);
+    let linked = written.and_then(|()| fs::hard_link(&staged, path));
     fs::remove_file(&staged)?;
     match linked {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
     }
+}
+
+fn write_synced(path: &Path, node: &NodeName) -> io::Result<()> {
+    let mut file = fs::File::create(path)?;
+    writeln!(file, "{node}")?;
+    file.sync_all()
+}
+
+/// Makes the directory for its owner alone: in it lie the replicated tree with the cluster's CA key, and the node's.
+fn make_private(directory: &Path) -> io::Result<()> {
+    if let Some(parent) = directory.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    fs::DirBuilder::new().recursive(true).mode(PRIVATE).create(directory)
 }
 
 #[cfg(test)]
@@ -96,6 +112,10 @@ mod tests {
         assert!(claim(&root, &name("hp1")).is_ok());
         assert!(claim(&root, &name("hp1")).is_ok());
         assert_eq!(fs::read_to_string(root.owner_mark()).unwrap(), "hp1\n");
+        let directory = root.owner_mark().parent().unwrap().to_owned();
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "the mark and nothing else");
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(directory).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o700, "the CA's key will lie in it");
     }
 
     #[test]

@@ -56,6 +56,12 @@ impl Root {
         self.0.join("var/lib/quorate/node-name")
     }
 
+    /// `var/log/quorate/<daemon>.log`: what quorate-node keeps of a daemon's output.
+    #[must_use]
+    pub fn log(&self, daemon: &str) -> PathBuf {
+        self.0.join(format!("var/log/quorate/{daemon}.log"))
+    }
+
     /// `run/quorate`: the directory of all sockets.
     #[must_use]
     pub fn run_dir(&self) -> PathBuf {

@@ -6,7 +6,13 @@ use clap::{Arg, Command, value_parser};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    metrics::Metrics, node::NodeConfig, ownership, paths::Root, shutdown, tasks::BoxError, telemetry,
+    metrics::Metrics,
+    node::NodeConfig,
+    ownership::{self, OwnershipError},
+    paths::Root,
+    shutdown,
+    tasks::BoxError,
+    telemetry,
     telemetry::Telemetry,
 };
 
@@ -139,7 +145,11 @@ where
     F: Future<Output = Result<(), Failure>>,
 {
     let node = NodeConfig::load(&root).map_err(Failure::configuration)?;
-    ownership::claim(&root, &node.name).map_err(Failure::configuration)?;
+    ownership::claim(&root, &node.name).map_err(|error| match error {
+        OwnershipError::OtherNode { .. } => Failure::configuration(error),
+        // A disk that is full now may have room later.
+        OwnershipError::Mark { .. } => error.into(),
+    })?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(*WORKERS.start(), *WORKERS.end()))

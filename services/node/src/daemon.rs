@@ -130,7 +130,7 @@ impl Daemon {
         let daemon = self.name;
         let Some(status) = status else { return };
         if status.code() == Some(i32::from(EXIT_CONFIGURATION)) {
-            let log = self.root.as_path().join(format!("var/log/quorate/{daemon}.log"));
+            let log = self.root.log(daemon);
             let log = log.display();
             tracing::error!(daemon, ?pause, %log, "its configuration makes no sense; correct it, its log says where");
         } else {
