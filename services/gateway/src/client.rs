@@ -39,6 +39,7 @@ const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
 /// Channels to all daemons of this node.
 #[derive(Clone)]
 pub struct Daemons {
+    root: Root,
     channels: BTreeMap<&'static str, Channel>,
 }
 
@@ -47,7 +48,7 @@ impl Daemons {
     #[must_use]
     pub fn new(root: &Root) -> Self {
         let channels = DAEMONS.map(|daemon| (daemon, channel(root.socket(daemon))));
-        Self { channels: channels.into() }
+        Self { root: root.clone(), channels: channels.into() }
     }
 
     /// The channel to a daemon of [`DAEMONS`].
@@ -66,6 +67,12 @@ impl Daemons {
     #[must_use]
     pub fn untraced(&self, daemon: &str) -> Channel {
         self.channels.get(daemon).expect("one of DAEMONS").clone()
+    }
+
+    /// Where this node's files are.
+    #[must_use]
+    pub fn root(&self) -> &Root {
+        &self.root
     }
 
     /// configd's own API.

@@ -35,7 +35,11 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> 
     let directory = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(directory).map_err(failed("make the directory", directory))?;
     let beside = path.with_extension("new");
-    write_synced(&beside, content, mode).map_err(failed("write", &beside))?;
+    write_synced(&beside, content, mode).map_err(|source| {
+        // A part of it is of no use, and on a full disk even that is in the way.
+        let _ = fs::remove_file(&beside);
+        failed("write", &beside)(source)
+    })?;
     fs::rename(&beside, path).map_err(failed("replace", path))?;
     sync_directory(directory).map_err(failed("sync", directory))
 }

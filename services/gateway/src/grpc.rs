@@ -170,7 +170,7 @@ impl ClusterService for Cluster {
         &self,
         _request: Request<GetClusterRequest>,
     ) -> Result<Response<GetClusterResponse>, Status> {
-        Ok(Response::new(view::cluster(&self.node, &self.roster).await))
+        Ok(Response::new(view::cluster(&self.node, &self.roster).await?))
     }
 
     async fn get_node(&self, _request: Request<GetNodeRequest>) -> Result<Response<GetNodeResponse>, Status> {

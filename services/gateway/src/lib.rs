@@ -17,6 +17,7 @@
 //! | `auth.rs`, `caller.rs`, `roster.rs` | who may call what; proving who calls; who is a node |
 //! | `route.rs`, `client.rs` | passing calls on; the channels to the other daemons |
 //! | `health.rs`, `metrics.rs` | one health, one page of metrics for the whole node |
+//! | `absent.rs` | what is told when a daemon does not answer |
 //! | `listen.rs`, `serve.rs`, `tls.rs` | port, handshake, serving |
 //! | `identity.rs`, `ca.rs`, `fingerprint.rs`, `files.rs` | key and certificates |
 //! | `token.rs` | join tokens |
@@ -27,6 +28,7 @@
 //!
 //! Sources: pvecm specification, 3.3 to 4.5; gRPC over HTTP/2; gRPC health checking protocol.
 
+pub mod absent;
 pub mod auth;
 pub mod ca;
 pub mod caller;
@@ -77,6 +79,7 @@ use crate::{
     health::NodeHealth,
     identity::IdentityStore,
     life_cycle::{ThisNode, join::pending, ready::Patience},
+    listen::Port,
     roster::Roster,
 };
 
@@ -113,9 +116,10 @@ impl Gateway {
     pub async fn build(daemon: Daemon, patience: Patience) -> Result<Self, Failure> {
         let address = daemon.node.resolve_address().await?;
         let node_toml = daemon.root.node_toml();
-        let port = listen::bind(SocketAddr::new(address, daemon.node.gateway_port), &node_toml).await?;
+        let port = SocketAddr::new(address, daemon.node.gateway_port);
+        let port = listen::bind(port, Port::Gateway, &node_toml).await?;
         let metrics_port = match daemon.node.metrics_listen {
-            Some(address) => Some(listen::bind(address, &node_toml).await?),
+            Some(address) => Some(listen::bind(address, Port::Metrics, &node_toml).await?),
             None => None,
         };
         let socket = quorate_daemon::listen::listen(&daemon.socket())?;

@@ -34,37 +34,72 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections that have shaken hands and wait for the server to take them: it takes them at once.
 const READY: usize = 16;
 
+/// What a port is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    /// Calls over TLS.
+    Gateway,
+    /// Metrics.
+    Metrics,
+}
+
+impl Port {
+    /// The key of node.toml that sets the port.
+    const fn port_key(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway_port",
+            Self::Metrics => "metrics_listen",
+        }
+    }
+
+    /// The key of node.toml that sets the address.
+    const fn address_key(self) -> &'static str {
+        match self {
+            Self::Gateway => "address",
+            Self::Metrics => "metrics_listen",
+        }
+    }
+}
+
 /// The port cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
     /// Somebody else has it.
     #[error(
         "cannot listen on {address}: port {port} is in use by another program; stop it, or set \
-         'gateway_port' in {node_toml} to a free port",
-        port = address.port()
+         '{key}' in {node_toml} to a free port",
+        port = address.port(),
+        key = what.port_key()
     )]
     InUse {
         /// Address and port.
         address: SocketAddr,
+        /// What for.
+        what: Port,
         /// The file that sets the port.
         node_toml: String,
     },
     /// The address is not this machine's.
     #[error(
-        "cannot listen on {address}: {ip} is no address of this machine; set 'address' in {node_toml}",
-        ip = address.ip()
+        "cannot listen on {address}: {ip} is no address of this machine; set '{key}' in {node_toml}",
+        ip = address.ip(),
+        key = what.address_key()
     )]
     NotLocal {
         /// Address and port.
         address: SocketAddr,
+        /// What for.
+        what: Port,
         /// The file that sets the address.
         node_toml: String,
     },
     /// The operating system refuses for another reason.
-    #[error("cannot listen on {address}; another port can be set as 'gateway_port' in {node_toml}")]
+    #[error("cannot listen on {address}; another port can be set as '{}' in {node_toml}", what.port_key())]
     Refused {
         /// Address and port.
         address: SocketAddr,
+        /// What for.
+        what: Port,
         /// The file that sets the port.
         node_toml: String,
         /// What the operating system said.
@@ -77,12 +112,16 @@ pub enum PortError {
 ///
 /// # Errors
 /// [`PortError`], which says what to change where.
-pub async fn bind(address: SocketAddr, node_toml: &std::path::Path) -> Result<TcpListener, PortError> {
+pub async fn bind(
+    address: SocketAddr,
+    what: Port,
+    node_toml: &std::path::Path,
+) -> Result<TcpListener, PortError> {
     let node_toml = node_toml.display().to_string();
     TcpListener::bind(address).await.map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => PortError::InUse { address, node_toml },
-        io::ErrorKind::AddrNotAvailable => PortError::NotLocal { address, node_toml },
-        _ => PortError::Refused { address, node_toml, source },
+        io::ErrorKind::AddrInUse => PortError::InUse { address, what, node_toml },
+        io::ErrorKind::AddrNotAvailable => PortError::NotLocal { address, what, node_toml },
+        _ => PortError::Refused { address, what, node_toml, source },
     })
 }
 
@@ -203,15 +242,18 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = taken.local_addr().unwrap();
 
-        let error = bind(address, Path::new("/etc/quorate/node.toml")).await.unwrap_err().to_string();
-
-        assert!(error.contains(&address.to_string()), "{error}");
-        assert!(error.contains("'gateway_port' in /etc/quorate/node.toml"), "{error}");
+        for (what, key) in [(Port::Gateway, "gateway_port"), (Port::Metrics, "metrics_listen")] {
+            let error =
+                bind(address, what, Path::new("/etc/quorate/node.toml")).await.unwrap_err().to_string();
+            assert!(error.contains(&address.to_string()), "{error}");
+            assert!(error.contains(&format!("'{key}' in /etc/quorate/node.toml")), "{error}");
+        }
     }
 
     #[tokio::test]
     async fn an_address_of_another_machine_is_named_as_such() {
-        let error = bind("192.0.2.1:8006".parse().unwrap(), Path::new("node.toml")).await.unwrap_err();
+        let address = "192.0.2.1:8006".parse().unwrap();
+        let error = bind(address, Port::Gateway, Path::new("node.toml")).await.unwrap_err();
         assert!(matches!(error, PortError::NotLocal { .. }), "{error}");
     }
 }

@@ -32,13 +32,15 @@ pub const PORT: u16 = quorate_daemon::node::GATEWAY_PORT;
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
     /// The name means nothing to the resolver.
-    #[error("'{address}' does not resolve to an address")]
+    #[error(
+        "'{address}' does not resolve to an address; give the IP address of a member, or correct the name"
+    )]
     Unresolvable {
         /// What was given.
         address: String,
     },
     /// Nobody answers there.
-    #[error("no gateway answers at {address}")]
+    #[error("no gateway answers at {address}; check the address, and that the node runs")]
     Unreachable {
         /// Where.
         address: String,
@@ -57,7 +59,8 @@ pub enum DialError {
     /// Somebody else answers.
     #[error(
         "{address} is not the cluster that was expected: its fingerprint is {found}, expected was {expected}; \
-         the token (or the fingerprint given with it) and this member belong to different clusters",
+         the token (or the fingerprint given with it) and this member belong to different clusters; issue a token \
+         on a member of the cluster to join",
         found = mismatch.found,
         expected = mismatch.expected
     )]
@@ -123,6 +126,15 @@ pub fn with_port(address: &str) -> String {
     }
     let has_port = address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     if has_port { address.to_owned() } else { format!("{address}:{PORT}") }
+}
+
+/// What stands in the place of the port in `host:port`, if it is a number that no port has.
+#[must_use]
+pub fn impossible_port(address: &str) -> Option<&str> {
+    let (host, port) = address.rsplit_once(':')?;
+    let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let has_host = !host.contains(':') || host.starts_with('[') && host.ends_with(']');
+    (is_number && has_host && !port.parse::<u16>().is_ok_and(|port| port > 0)).then_some(port)
 }
 
 /// Connects to a member and gives a channel that goes to it, also after a loss of the connection.
@@ -194,6 +206,16 @@ mod tests {
 
     fn config() -> Arc<ClientConfig> {
         tls::client_config(Fingerprint([0; 32]), None).unwrap()
+    }
+
+    #[test]
+    fn a_port_that_cannot_be_is_told_apart_from_an_address() {
+        for (address, port) in [("n1:0", "0"), ("n1:65536", "65536"), ("[fd00::1]:99999", "99999")] {
+            assert_eq!(impossible_port(address), Some(port), "{address}");
+        }
+        for address in ["n1", "n1:8006", "fd00::99999", "fd00::1", "[fd00::1]:1", "n1:", "n1:x"] {
+            assert_eq!(impossible_port(address), None, "{address}");
+        }
     }
 
     async fn refused(address: &str, limit: Duration) -> DialError {

@@ -13,7 +13,7 @@ use quorate_daemon::{status, tasks::BoxError};
 use tonic::{Code, Status, body::Body};
 use tower::ServiceExt as _;
 
-use crate::client::Daemons;
+use crate::{absent, client::Daemons};
 
 /// Deadline of a call that answers once, if the caller set none: longer than any such call should take.
 const UNARY_TIMEOUT: &str = "60S";
@@ -45,7 +45,7 @@ pub fn split(path: &str) -> Option<(&str, &str)> {
 pub async fn forward(daemons: &Daemons, daemon: &'static str, request: Request<Body>) -> Response<Body> {
     let request = prepare(request);
     let answer = daemons.channel(daemon).oneshot(request).await;
-    answer.unwrap_or_else(|error| unreachable(daemon, error).into_http())
+    answer.unwrap_or_else(|error| unreachable(daemons, daemon, error).into_http())
 }
 
 fn prepare(mut request: Request<Body>) -> Request<Body> {
@@ -62,18 +62,14 @@ fn prepare(mut request: Request<Body>) -> Request<Body> {
     request
 }
 
-fn unreachable(daemon: &'static str, error: BoxError) -> Status {
+fn unreachable(daemons: &Daemons, daemon: &'static str, error: BoxError) -> Status {
     let why = Status::from_error(error);
     match why.code() {
         Code::DeadlineExceeded => {
             let message = format!("{daemon} did not answer within the call's deadline");
             status::error(Code::DeadlineExceeded, "DAEMON_TIMEOUT", message, [("daemon", daemon)])
         }
-        _ => {
-            let message =
-                format!("{daemon} does not answer on this node ({}); is it running?", why.message());
-            status::error(Code::Unavailable, "DAEMON_UNAVAILABLE", message, [("daemon", daemon)])
-        }
+        _ => absent::status(daemons.root(), daemon, why.message()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use quorate_daemon::{
+    Root,
     client::{DaemonChannel, deadline},
     status,
 };
@@ -11,7 +12,10 @@ use quorate_proto::config::v1::{
 };
 use tonic::{Code, Status};
 
-use crate::client::{READ, WRITE};
+use crate::{
+    absent,
+    client::{Daemons, READ, WRITE},
+};
 
 /// The cluster's configuration.
 pub const COROSYNC_CONF: &str = "corosync.conf";
@@ -47,6 +51,7 @@ pub struct File {
 /// The tree, through this node's configd.
 #[derive(Clone)]
 pub struct Tree {
+    root: Root,
     client: ConfigServiceClient<DaemonChannel>,
 }
 
@@ -59,10 +64,15 @@ impl File {
 }
 
 impl Tree {
-    /// The tree behind this client.
+    /// The tree behind this node's configd.
     #[must_use]
-    pub fn new(client: ConfigServiceClient<DaemonChannel>) -> Self {
-        Self { client }
+    pub fn new(daemons: &Daemons) -> Self {
+        Self { root: daemons.root().clone(), client: daemons.config() }
+    }
+
+    /// What configd said, or that it does not answer.
+    fn failed(&self, status: Status) -> Status {
+        absent::explained(&self.root, "configd", status)
     }
 
     /// Reads a file; `None` if there is none.
@@ -78,7 +88,7 @@ impl Tree {
                 Ok(Some(File { content: answer.content, version }))
             }
             Err(status) if status.code() == Code::NotFound => Ok(None),
-            Err(status) => Err(status),
+            Err(status) => Err(self.failed(status)),
         }
     }
 
@@ -100,7 +110,12 @@ impl Tree {
             request_id: Bytes::new(),
             make_parents: true,
         };
-        self.client.clone().put(deadline(request, WRITE)).await.map(drop)
+        self.client
+            .clone()
+            .put(deadline(request, WRITE))
+            .await
+            .map(drop)
+            .map_err(|status| self.failed(status))
     }
 
     /// Makes a directory and those above it; one that exists is fine.
@@ -109,7 +124,12 @@ impl Tree {
     /// What configd says.
     pub async fn make_directory(&self, path: &str) -> Result<(), Status> {
         let request = MkdirRequest { path: path.to_owned(), parents: true, request_id: Bytes::new() };
-        self.client.clone().mkdir(deadline(request, WRITE)).await.map(drop)
+        self.client
+            .clone()
+            .mkdir(deadline(request, WRITE))
+            .await
+            .map(drop)
+            .map_err(|status| self.failed(status))
     }
 
     /// Deletes a file, with `expected` only in that version; says whether there was one.
@@ -122,7 +142,7 @@ impl Tree {
         match self.client.clone().delete(deadline(request, WRITE)).await {
             Ok(_) => Ok(true),
             Err(status) if status.code() == Code::NotFound => Ok(false),
-            Err(status) => Err(status),
+            Err(status) => Err(self.failed(status)),
         }
     }
 
@@ -138,7 +158,7 @@ impl Tree {
             let page = match self.client.clone().list(deadline(request, READ)).await {
                 Ok(page) => page.into_inner(),
                 Err(status) if status.code() == Code::NotFound => return Ok(entries),
-                Err(status) => return Err(status),
+                Err(status) => return Err(self.failed(status)),
             };
             entries.extend(page.entries);
             if page.next_page_token.is_empty() {

@@ -121,13 +121,16 @@ fn check_token(presented: &PresentedToken, applicant: &Applicant, conf: &Cluster
     let PresentedToken { token, record, .. } = presented;
     if token.cluster != conf.totem.cluster_name {
         let why = format!(
-            "the join token is for cluster '{}', this is cluster '{}'",
-            token.cluster, conf.totem.cluster_name
+            "join token {} is for cluster '{}', this is cluster '{}'; issue one on a member of this cluster",
+            token.id, token.cluster, conf.totem.cluster_name
         );
         checks.fail("TOKEN_FOREIGN_CLUSTER", token.id, why);
     }
     if !record.node_name.is_empty() && record.node_name != applicant.name.as_str() {
-        let why = format!("the join token is for node '{}', not for '{}'", record.node_name, applicant.name);
+        let why = format!(
+            "join token {} is for node '{}', not for '{}'; issue one for this node, or for any",
+            token.id, record.node_name, applicant.name
+        );
         checks.fail("TOKEN_FOREIGN_NODE", token.id, why);
     }
 }
@@ -148,7 +151,7 @@ pub fn check(
             subject: applicant.name.to_string(),
             description: format!(
                 "the cluster has a node '{}' already (id {}); if that node is gone for good, remove it first \
-                 with 'pvecm delnode {}'",
+                 with 'pvecm delnode {}', else give this node another 'name' in node.toml",
                 applicant.name, known.id, applicant.name
             ),
             metadata: vec![("node_id", known.id.to_string())],
@@ -163,7 +166,10 @@ pub fn check(
         checks.add(Violation {
             reason: "NODE_ID_TAKEN",
             subject: wanted.to_string(),
-            description: format!("node id {wanted} is used by node '{}'", holder.name),
+            description: format!(
+                "node id {wanted} is used by node '{}'; choose another with --nodeid, or none to get a free one",
+                holder.name
+            ),
             metadata: vec![("node", holder.name.to_string())],
         });
     }
@@ -178,16 +184,20 @@ fn check_addresses(conf: &ClusterConf, applicant: &Applicant, around: &Surroundi
             checks.fail("ADDRESS_REPEATED", address, format!("address {address} was given for two links"));
         }
         if let Some(holder) = others().find(|node| node.addresses.values().any(|a| same(a, address))) {
-            let why =
-                format!("address {address} is used by node '{}'; two nodes must not share one", holder.name);
+            let why = format!(
+                "address {address} is used by node '{}'; two nodes must not share one: give this node's own with \
+                 --link0",
+                holder.name
+            );
             checks.fail("ADDRESS_TAKEN", address, why);
         }
     }
     let links = conf.nodes.first().map_or(1, |node| node.addresses.len());
     let given = applicant.addresses.len();
     if given != links {
-        let why =
-            format!("the nodes of this cluster have {links} link(s), but {given} address(es) were given");
+        let why = format!(
+            "the nodes of this cluster have {links} link(s), but {given} address(es) were given; give {links}"
+        );
         checks.fail("LINK_COUNT", given, why);
     }
     let gateway = applicant.gateway.to_string();

@@ -8,10 +8,10 @@ use tonic::{Code, Status};
 use super::{
     ThisNode,
     conf::{self, Change, Present},
-    online,
+    counted, online,
 };
 
-/// Gives `caller` its votes; gives `totem.config_version` with them. Harmless when repeated: only a node
+/// Gives `caller` its votes and waits until they are counted here; gives `totem.config_version` with them. Harmless when repeated: only a node
 /// without votes gets any.
 ///
 /// # Errors
@@ -39,6 +39,9 @@ pub async fn confirm(
         Ok(Change::Write(()))
     })
     .await?;
+    if request.votes > 0 {
+        counted::wait(node, caller).await;
+    }
     tracing::info!(name = %caller, votes = request.votes, config_version = changed.config_version, "node confirmed");
     Ok(changed.config_version)
 }

@@ -7,14 +7,17 @@
 //!
 //! Whatever fails after 1 is taken back.
 
-use std::{net::IpAddr, time::SystemTime};
+use std::{collections::BTreeSet, net::IpAddr, time::SystemTime};
 
 use bytes::Bytes;
-use quorate_proto::gateway::v1::{CreateClusterRequest, CreateClusterResponse};
+use quorate_proto::{
+    config::v1::EntryKind,
+    gateway::v1::{CreateClusterRequest, CreateClusterResponse},
+};
 use quorate_types::{ClusterName, NodeId};
 use tonic::{Code, Status};
 
-use super::{ThisNode, address, conf::NewCluster, ready};
+use super::{ThisNode, address, conf::NewCluster, ready, space};
 use crate::{
     ca::{CaError, ClusterCa},
     identity::IdentityError,
@@ -48,6 +51,7 @@ pub async fn create(node: &ThisNode, request: CreateClusterRequest) -> Result<Cr
     let _busy = node.begin(&what)?;
     let plan = check(node, &what, request).await?;
     let mut written = Vec::new();
+    let directories = directories(node).await;
     match found(node, &what, &plan, &mut written).await {
         Ok(()) => {
             let ring = ready::ring_now(&node.daemons).await.ok();
@@ -59,7 +63,7 @@ pub async fn create(node: &ThisNode, request: CreateClusterRequest) -> Result<Cr
             })
         }
         Err(status) => {
-            let undone = undo(node, written).await;
+            let undone = undo(node, written, &directories).await;
             tracing::error!(reason = status.message(), undone, "creating the cluster failed");
             Err(followed(&status, &undone))
         }
@@ -79,6 +83,7 @@ async fn check(node: &ThisNode, what: &str, request: CreateClusterRequest) -> Re
     }
     in_cluster(node, what, &mut checks).await?;
     ready::all_answer(&node.daemons, &mut checks).await;
+    space::check(&node.root, &mut checks);
     let addresses = address::resolve(&request.link_addresses, node.address, &mut checks, &mut warnings).await;
     if request.link_addresses.len() > 1 {
         let count = request.link_addresses.len();
@@ -112,7 +117,11 @@ pub(super) async fn in_cluster(node: &ThisNode, what: &str, checks: &mut Checks)
     let text = local.unwrap_or_else(|| conf.map_or_else(String::new, |file| file.text()));
     let cluster = corosync_conf::ClusterConf::parse(&text)
         .map_or_else(|_| "a cluster".to_owned(), |conf| format!("cluster '{}'", conf.totem.cluster_name));
-    let why = format!("this node is in {cluster} already ({place} exists)");
+    let why = format!(
+        "this node is in {cluster} already ({place} exists); to use it elsewhere, remove it there first (on another \
+         member: pvecm delnode {}) and set it up anew",
+        node.name
+    );
     checks.fail("ALREADY_IN_CLUSTER", node.name.as_str(), why);
     Ok(())
 }
@@ -191,8 +200,20 @@ async fn put(
     put.map_err(|status| prefixed(&format!("cannot write {path}"), &status))
 }
 
+/// The directories that creating a cluster may make, each before the one that it lies in.
+fn made_directories(name: &str) -> [String; 5] {
+    let own = format!("nodes/{name}");
+    [format!("{own}/qemu-server"), format!("{own}/lxc"), own, "nodes".to_owned(), "priv".to_owned()]
+}
+
+/// Every directory of the tree.
+async fn directories(node: &ThisNode) -> BTreeSet<String> {
+    let entries = node.tree.list("").await.unwrap_or_default();
+    entries.into_iter().filter(|entry| entry.kind() == EntryKind::Directory).map(|entry| entry.path).collect()
+}
+
 /// Takes everything back; says what became of it.
-async fn undo(node: &ThisNode, written: Vec<Written>) -> String {
+async fn undo(node: &ThisNode, written: Vec<Written>, directories: &BTreeSet<String>) -> String {
     let mut left = Vec::new();
     note(&mut left, stop_ring(node).await);
     for Written { path, before } in written.into_iter().rev() {
@@ -201,6 +222,10 @@ async fn undo(node: &ThisNode, written: Vec<Written>) -> String {
             None => node.tree.delete(&path, None).await.map(drop),
         };
         note(&mut left, restored.map_err(|status| prefixed(&format!("{path} in the tree"), &status)));
+    }
+    for made in made_directories(node.name.as_str()).into_iter().filter(|made| !directories.contains(made)) {
+        // One that is not empty has become somebody's meanwhile.
+        let _ = node.tree.delete(&made, None).await;
     }
     // configd may have copied corosync.conf from the tree once more before it was deleted there.
     if node.remove_conf().is_ok_and(|there| there) {

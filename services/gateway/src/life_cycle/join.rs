@@ -28,7 +28,7 @@ use self::plan::Plan;
 use super::{ThisNode, create::certificate_failed, progress::Progress};
 use crate::{
     member::{self, DialError},
-    refusal::prefixed,
+    refusal::{followed, prefixed},
     tls,
 };
 
@@ -93,7 +93,11 @@ async fn reach(
             Err(error) => errors.push(error),
         }
     }
-    Err(DialError::status(what, &errors))
+    let status = DialError::status(what, &errors);
+    if plan.members.iter().any(|member| plan.token.addresses.contains(member)) {
+        return Err(status);
+    }
+    Err(followed(&status, &format!("the token names the members at {}", plan.token.addresses.join(", "))))
 }
 
 async fn ask(

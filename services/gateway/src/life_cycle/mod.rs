@@ -8,9 +8,10 @@
 //! | `remove.rs` | a member removes another one |
 //! | `token.rs` | join tokens: issue, list, revoke |
 //! | `conf.rs` | corosync.conf: the first one, and changes of it in the tree |
+//! | `counted.rs` | waiting until new votes are counted |
 //! | `ready.rs` | waiting until ring, votes and tree of this node work |
 //! | `local.rs` | this node's own files and the reloads that follow |
-//! | `address.rs`, `guests.rs` | preconditions |
+//! | `address.rs`, `guests.rs`, `space.rs` | preconditions |
 //! | `progress.rs` | what a join tells while it runs |
 //! | `view.rs` | the cluster and this node as they are |
 //!
@@ -21,6 +22,7 @@ pub mod address;
 pub mod admit;
 pub mod conf;
 pub mod confirm;
+mod counted;
 pub mod create;
 pub mod guests;
 pub mod join;
@@ -28,6 +30,7 @@ pub mod local;
 pub mod progress;
 pub mod ready;
 pub mod remove;
+pub mod space;
 pub mod token;
 pub mod view;
 pub mod withdraw;
@@ -84,7 +87,7 @@ impl ThisNode {
         patience: ready::Patience,
     ) -> Self {
         let daemons = Daemons::new(&root);
-        let tree = Tree::new(daemons.config());
+        let tree = Tree::new(&daemons);
         let (address, gateway_port) = (gateway.ip(), gateway.port());
         let busy = Mutex::new(());
         Self { root, name, address, gateway_port, daemons, tree, identity, patience, busy }
@@ -129,6 +132,11 @@ impl ThisNode {
 }
 
 fn not_quorate(what: &str, votes: &QuorumStatus) -> Status {
+    if !votes.ring_present && !votes.reason.is_empty() {
+        // Nothing is known of the others: no override of votes would be of any use, or safe.
+        let message = format!("{what}: no quorum: {}; {NOTHING_CHANGED}", votes.reason);
+        return status::error(Code::FailedPrecondition, "NOT_QUORATE", message, [("", ""); 0]);
+    }
     let missing: Vec<&str> = votes
         .nodes
         .iter()
@@ -168,6 +176,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_node_without_a_ring_is_told_why_and_never_to_override_votes() {
+        let reason = "membershipd is not reachable: Connection refused".to_owned();
+        let votes = QuorumStatus { expected_votes: 3, quorum: 2, reason, ..QuorumStatus::default() };
+        let status = not_quorate("cannot issue a join token", &votes);
+        assert!(status.message().contains("membershipd is not reachable"), "{}", status.message());
+        assert!(!status.message().contains("expected"), "{}", status.message());
+    }
+
+    #[test]
     fn a_missing_quorum_is_told_with_votes_and_missing_nodes() {
         let node = |name: &str, state: State| QuorumNode {
             name: name.into(),
@@ -179,6 +196,7 @@ mod tests {
             expected_votes: 3,
             quorum: 2,
             nodes: vec![node("n1", State::Member), node("n2", State::Dead), node("n3", State::Unseen)],
+            ring_present: true,
             ..QuorumStatus::default()
         };
 

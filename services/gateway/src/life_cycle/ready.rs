@@ -15,6 +15,7 @@ use tonic::Status;
 
 use super::progress::Progress;
 use crate::{
+    absent,
     client::{Daemons, READ},
     refusal::Checks,
 };
@@ -140,7 +141,7 @@ pub async fn all_answer(daemons: &Daemons, checks: &mut Checks) {
     let (ring, votes, tree) = tokio::join!(ring_now(daemons), votes_now(daemons), tree_now(daemons));
     for (daemon, answer) in [("membershipd", ring.err()), ("quorumd", votes.err()), ("configd", tree.err())] {
         if let Some(status) = answer {
-            let why = format!("{daemon} does not answer on this node ({}); is it running?", status.message());
+            let why = absent::message(daemons.root(), daemon, status.message());
             checks.fail("DAEMON_UNAVAILABLE", daemon, why);
         }
     }

@@ -1,19 +1,30 @@
 //! The cluster and this node as they are.
 
+use quorate_daemon::status;
 use quorate_proto::{
     config::v1::get_status_response::State,
     gateway::v1::{ClusterNode, DaemonState, GetClusterResponse, GetNodeResponse},
     membership::v1::RingState,
 };
-use tonic::Status;
+use tonic::{Code, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use super::{ThisNode, ready, token};
-use crate::{client::DAEMONS, health::NodeHealth, roster::Roster};
+use crate::{absent, client::DAEMONS, health::NodeHealth, roster::Roster};
 
 /// The nodes of the cluster; an empty name if this node is in none.
-pub async fn cluster(node: &ThisNode, roster: &Roster) -> GetClusterResponse {
-    let Some(conf) = roster.conf().await else { return GetClusterResponse::default() };
+///
+/// # Errors
+/// FAILED_PRECONDITION, reason `CONFIGURATION_INVALID`: whether it is in one cannot be read.
+pub async fn cluster(node: &ThisNode, roster: &Roster) -> Result<GetClusterResponse, Status> {
+    let Some(conf) = roster.conf().await else {
+        return match absent::broken_conf(&node.root) {
+            Some(why) => {
+                Err(status::error(Code::FailedPrecondition, "CONFIGURATION_INVALID", why, [("", ""); 0]))
+            }
+            None => Ok(GetClusterResponse::default()),
+        };
+    };
     let mut nodes = Vec::new();
     for known in &conf.nodes {
         let gateway = token::gateway_of(&node.tree, known.name.as_str()).await;
@@ -26,12 +37,12 @@ pub async fn cluster(node: &ThisNode, roster: &Roster) -> GetClusterResponse {
         });
     }
     let ca_fingerprint = node.identity.current().ca_fingerprint();
-    GetClusterResponse {
+    Ok(GetClusterResponse {
         cluster_name: conf.totem.cluster_name.clone(),
         config_version: conf.totem.config_version,
         nodes,
         ca_fingerprint: ca_fingerprint.map(|f| f.to_string()).unwrap_or_default(),
-    }
+    })
 }
 
 /// This node's daemons, each with the reason why it does not serve.
@@ -63,7 +74,7 @@ async fn why_not(node: &ThisNode, daemon: &str) -> String {
         "membershipd" => ready::ring_now(&node.daemons).await.map(|ring| {
             let state = ring.state();
             if state == RingState::Down {
-                return "this node is in no cluster, or has left the ring".to_owned();
+                return format!("this node has no ring: {}", ring.down_reason);
             }
             format!(
                 "the ring is in state {}",

@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 
 use super::{
     super::{
-        ThisNode,
+        ThisNode, counted,
         create::{identity_failed, not_ready},
         progress::Progress,
         ready,
@@ -129,6 +129,9 @@ pub(super) async fn complete(
     }
     let confirmed = confirm(node, pending).await;
     confirmed.map_err(|status| prefixed(&format!("{what}: not confirmed"), &status))?;
+    if pending.votes > 0 {
+        counted::wait(node, &node.name).await;
+    }
     Pending::remove(&node.root)
 }
 

@@ -6,7 +6,7 @@ use quorate_daemon::status;
 use quorate_proto::gateway::v1::JoinClusterRequest;
 use tonic::{Code, Status};
 
-use super::super::{ThisNode, address, create::in_cluster, guests, ready};
+use super::super::{ThisNode, address, create::in_cluster, guests, ready, space};
 use crate::{
     fingerprint::Fingerprint,
     member,
@@ -51,9 +51,14 @@ pub(super) async fn make(node: &ThisNode, request: JoinClusterRequest) -> Result
     check_expiry(&token, SystemTime::now(), &mut checks);
     in_cluster(node, &what, &mut checks).await?;
     ready::all_answer(&node.daemons, &mut checks).await;
+    space::check(&node.root, &mut checks);
     check_guests(node, &what, request.force, &mut checks, &mut warnings).await?;
     let addresses = address::resolve(&request.link_addresses, node.address, &mut checks, &mut warnings).await;
     let members = members(&request.address, &token);
+    if let Some(port) = member::impossible_port(&request.address) {
+        let why = format!("'{}': {port} is no port; ports go from 1 to 65535", request.address);
+        checks.fail("PEER_ADDRESS_INVALID", &request.address, why);
+    }
     if members.is_empty() {
         checks.fail("NO_MEMBER_ADDRESS", token.id, "the token names no member; give the address of one");
     }
@@ -73,7 +78,8 @@ fn check_expiry(token: &JoinToken, now: SystemTime, checks: &mut Checks) {
     if token.is_expired(now) {
         let ago = unix_seconds(now) - token.expires;
         let why = format!(
-            "the join token expired {} ago by this node's clock; issue a new one on a member",
+            "join token {} expired {} ago by this node's clock; issue a new one on a member",
+            token.id,
             duration(ago)
         );
         checks.fail("TOKEN_EXPIRED", token.id, why);
