@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use config_store_core::{ConfigPath, Expect, Operation, OperationError, RequestId};
+use config_store_core::{ConfigPath, Expect, FILE_MAX, Operation, OperationError, RequestId};
 use quorate_daemon::trace_context;
 use quorate_proto::config::v1::{
     DeleteRequest, DeleteResponse, Entry, GetRequest, GetResponse, GetStatusRequest, GetStatusResponse,
@@ -150,7 +150,14 @@ impl ConfigService for Grpc {
         let request = request.into_inner();
         let path = parse(&request.path)?;
         let id = request_id(&request.request_id)?;
+        if request.content.len() > FILE_MAX {
+            let size = request.content.len();
+            return Err(Error::Entry(OperationError::FileTooLarge { path, size }).into());
+        }
+        // A file that must be there already has its directories; none is made for one that is not.
+        let must_exist = request.expected_version.is_some_and(|version| version > 0);
         if request.make_parents
+            && !must_exist
             && let Some(parent) = path.parent()
         {
             self.make_directories(&parent, deadline).await?;

@@ -10,6 +10,14 @@ pub(crate) fn explain(error: RequestError, votes: Option<&QuorumStatus>, store: 
     let (context, metadata) = match &error {
         RequestError::NotQuorate(shortfall) => (not_quorate(shortfall, votes), numbers(shortfall, votes)),
         RequestError::Refused(_) => ("nothing was changed".to_owned(), Vec::new()),
+        RequestError::OutcomeUnknown if store.is_some() => {
+            let why = store.unwrap_or_default();
+            let text = format!(
+                "this node's store failed while the write was under way, and whether it happened is not known; look \
+                 again when the store works: {why}"
+            );
+            (text, Vec::new())
+        }
         RequestError::OutcomeUnknown => {
             let text = "the cluster changed while the write was under way, and whether it happened is not known; \
                         read the file again, or repeat the write with the same request id";
@@ -128,6 +136,15 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_write_that_was_under_way_when_the_store_failed_says_so() {
+        let why = Some("No space left on device");
+        let error = explain(RequestError::OutcomeUnknown, None, why).to_string();
+        assert!(error.contains("store failed") && error.contains("No space left on device"), "{error}");
+        let error = explain(RequestError::OutcomeUnknown, None, None).to_string();
+        assert!(error.contains("the cluster changed"), "{error}");
     }
 
     #[test]

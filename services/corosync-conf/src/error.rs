@@ -27,8 +27,11 @@ impl ConfError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
     /// The line has neither a brace nor a colon.
-    #[error("the line opens no section, closes none, and has no 'key: value'")]
-    NotALine,
+    #[error("'{line}' opens no section, closes none, and is no 'key: value'")]
+    NotALine {
+        /// Its beginning, without what cannot be shown.
+        line: String,
+    },
     /// An opening brace without a name before it.
     #[error("a section needs one name before its '{{'")]
     SectionName,

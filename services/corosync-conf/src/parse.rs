@@ -8,6 +8,9 @@ use crate::{
 /// Sections inside each other that are accepted. Corosync's own go three deep.
 const DEPTH_MAX: usize = 16;
 
+/// Characters of a wrong line that a message shows.
+const SHOWN_MAX: usize = 40;
+
 /// What one line says.
 enum Line<'a> {
     Blank,
@@ -84,7 +87,7 @@ fn read_line(line: &str) -> Result<Line<'_>, (&str, Reason)> {
     match line {
         "}" => Ok(Line::Close),
         _ if line.contains('}') => Err(("", Reason::BesideClosing)),
-        _ => Err(("", Reason::NotALine)),
+        _ => Err(("", Reason::NotALine { line: shown(line) })),
     }
 }
 
@@ -106,6 +109,16 @@ pub(crate) fn is_value(value: &str) -> bool {
         && value.trim() == value
         && !value.contains(['\n', '\r', '{'])
         && without_comment(&format!(" {value}")).len() == value.len() + 1
+}
+
+/// The beginning of a line as a message may hold it.
+fn shown(line: &str) -> String {
+    let mut letters = line.chars().map(|letter| if letter.is_control() { '?' } else { letter });
+    let mut shown: String = letters.by_ref().take(SHOWN_MAX).collect();
+    if letters.next().is_some() {
+        shown.push_str("...");
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -141,7 +154,10 @@ mod tests {
     #[test]
     fn each_wrong_line_is_named() {
         let owned = str::to_owned;
-        assert_eq!(reason("a {\njunk\n}\n"), (2, owned(""), Reason::NotALine));
+        assert_eq!(reason("a {\njunk\n}\n"), (2, owned(""), Reason::NotALine { line: owned("junk") }));
+        let long = format!("\u{1b}{}", "x".repeat(100));
+        let shown = format!("?{}...", "x".repeat(SHOWN_MAX - 1));
+        assert_eq!(reason(&long), (1, owned(""), Reason::NotALine { line: shown }));
         assert_eq!(reason("a { b: 1 }\n"), (1, owned("a"), Reason::AfterOpening));
         assert_eq!(reason("{\n}\n"), (1, owned(""), Reason::SectionName));
         assert_eq!(reason("a b {\n}\n"), (1, owned("a b"), Reason::SectionName));

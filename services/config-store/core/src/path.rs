@@ -13,7 +13,9 @@ pub const PATH_MAX: usize = 4095;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
     /// A name is empty: a leading, trailing or doubled slash.
-    #[error("'{path}' has an empty name (leading, trailing or doubled slash)")]
+    #[error(
+        "'{path}' has an empty name; a path has no leading, trailing or doubled slash, such as nodes/hp1"
+    )]
     EmptyName {
         /// What was given.
         path: String,

@@ -46,7 +46,7 @@ pub enum OperationError {
     #[error("the root directory cannot be changed")]
     IsRoot,
     /// The entry is not what the caller expected it to be. Read it again, then retry. (`ABORTED`)
-    #[error("'{path}' changed since it was read: it is at version {version}")]
+    #[error("'{path}' changed since it was read: it is at version {version}; read it again")]
     Changed {
         /// The entry.
         path: ConfigPath,
