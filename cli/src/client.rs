@@ -73,13 +73,10 @@ impl Client {
         self.global.timeout.unwrap_or(timeout)
     }
 
-    /// A request for a stream without end, unless `--timeout` gives it one.
-    pub fn stream_request<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        if let Some(timeout) = self.global.timeout {
-            request.set_timeout(timeout);
-        }
-        request
+    /// `--timeout`, if it is given.
+    #[must_use]
+    pub fn timeout(&self) -> Option<Duration> {
+        self.global.timeout
     }
 
     /// Tells a gateway that cannot be reached from a call that failed.

@@ -3,11 +3,17 @@
 //! The daemons decide what to say: the message, the reason and every detail come out of the gRPC status. Only what
 //! happens before a daemon answers is worded here.
 
-use std::{fmt, io, path::PathBuf};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+/// What can be done about a node without a ring.
+const NEXT_NO_RING: &str =
+    "next: if it does not pass by itself, correct the cause; the daemons then go on without a restart";
 /// What is known of a write when nobody answered in time.
 const UNKNOWN_OUTCOME: &str = "a write may have happened, or may still happen: look before you repeat it; --timeout sets how long to wait";
 
@@ -34,6 +40,12 @@ pub enum Error {
     /// This node has no cluster configuration.
     #[error("this node is in no cluster")]
     NotClustered,
+    /// This node is in a cluster, but in no ring.
+    #[error("this node is in a cluster, but has no ring")]
+    NoRing {
+        /// Why, as the daemons tell it.
+        reason: String,
+    },
     /// A stream of answers ended before its last answer.
     #[error("{0} ended before it was complete")]
     Incomplete(&'static str),
@@ -48,6 +60,17 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The file to be sent is longer than anything that can be sent.
+    #[error("{} is longer than {max} bytes, far more than a file of the tree may have (1 MiB); nothing was changed", path.display())]
+    InputTooLong {
+        /// Which file.
+        path: PathBuf,
+        /// The most that can be sent.
+        max: u64,
+    },
+    /// A directory on the way to the path does not exist, and was not to be made.
+    #[error("{}", .0.message())]
+    ParentMissing(Box<Status>),
     /// The answer cannot be printed.
     #[error("cannot write the answer")]
     WriteOutput(#[from] io::Error),
@@ -74,6 +97,18 @@ impl Error {
         matches!(self, Self::WriteOutput(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 
+    /// The same; but where something does not exist, and directories on the way to the path were not to be made, with
+    /// the way to have them made.
+    #[must_use]
+    pub fn hinting_at_parents(self, may_lack_parents: bool) -> Self {
+        match self {
+            Self::Call(status) if may_lack_parents && status.code() == Code::NotFound => {
+                Self::ParentMissing(status)
+            }
+            other => other,
+        }
+    }
+
     /// The error as it is printed.
     #[must_use]
     pub fn report(&self) -> Report {
@@ -81,26 +116,51 @@ impl Error {
         let report = |reason: &str, details: Vec<String>| Report { reason: reason.into(), message, details };
         match self {
             Self::Parameters(problems) => report("INVALID_PARAMETERS", problems.clone()),
-            Self::Gateway { status, .. } => report("GATEWAY_UNREACHABLE", gateway_details(status)),
+            Self::Gateway { socket, status } => {
+                report("GATEWAY_UNREACHABLE", gateway_details(socket, status))
+            }
             Self::Broken(status) => report("CONNECTION_BROKEN", broken_details(status)),
             Self::Call(status) => Report::of_status(status),
             Self::NotClustered => report("NOT_CLUSTERED", next_to_be_clustered()),
+            Self::NoRing { reason } => {
+                report("NO_RING", vec![format!("cause: {reason}"), NEXT_NO_RING.into()])
+            }
             Self::Incomplete(_) => report("INCOMPLETE", vec!["next: pvecm status".into()]),
             Self::TokenMissing => report("TOKEN_MISSING", next_for_token()),
-            Self::ReadInput { .. } => report("READ_INPUT", causes(self)),
+            Self::ReadInput { .. } => {
+                report("READ_INPUT", [causes(self), vec!["nothing was changed".into()]].concat())
+            }
+            Self::InputTooLong { .. } => report("FILE_TOO_LARGE", Vec::new()),
+            Self::ParentMissing(status) => {
+                let mut report = Report::of_status(status);
+                report.details.push("next: make the directories on the way as well, with --parents".into());
+                report
+            }
             Self::WriteOutput(_) => report("WRITE_OUTPUT", causes(self)),
             Self::Start(_) => report("START", causes(self)),
         }
     }
 }
 
-fn gateway_details(status: &Status) -> Vec<String> {
-    let mut details = vec![format!("cause: {}", innermost(status))];
-    details.push("nothing was changed".into());
-    details.push(
-        "next: check that quorate-node runs on this node, and that --root (or QUORATE_ROOT) is its root"
-            .into(),
-    );
+fn gateway_details(socket: &Path, status: &Status) -> Vec<String> {
+    let cause = innermost(status);
+    let is_permission = cause.contains("Permission denied");
+    let mut details = vec![format!("cause: {cause}"), "nothing was changed".into()];
+    if is_permission {
+        details.push(
+            "next: run this as root, or as the user that runs the daemons: only they may use the socket"
+                .into(),
+        );
+        return details;
+    }
+    let next =
+        "next: check that quorate-node runs on this node, and that --root (or QUORATE_ROOT) is its root";
+    details.push(next.into());
+    // ROOT/run/quorate/gatewayd.sock
+    let log = socket.ancestors().nth(3).map(|root| root.join("var/log/quorate/gatewayd.log"));
+    if let Some(log) = log.filter(|log| log.exists()) {
+        details.push(format!("      if it does, {} says why", log.display()));
+    }
     details
 }
 
@@ -274,6 +334,26 @@ mod tests {
         assert_eq!(local.details[0], "cause: connection reset");
         assert!(local.details[1].contains("may have happened"), "{local}");
         assert_eq!(Error::from(Status::unknown("the daemon's own words")).report().reason, "UNKNOWN");
+    }
+
+    #[test]
+    fn a_socket_that_others_may_not_use_is_told_apart_from_one_that_is_not_there() {
+        let failure = |kind: io::ErrorKind, text: &str| {
+            let status = Box::new(Status::from_error(Box::new(io::Error::new(kind, text))));
+            Error::Gateway { socket: "/nowhere/run/quorate/gatewayd.sock".into(), status }.report()
+        };
+        let refused = failure(io::ErrorKind::PermissionDenied, "Permission denied (os error 13)");
+        assert!(refused.details.last().unwrap().contains("as root"), "{refused}");
+        let absent = failure(io::ErrorKind::NotFound, "No such file or directory");
+        assert!(absent.details.last().unwrap().contains("quorate-node runs"), "{absent}");
+    }
+
+    #[test]
+    fn a_missing_directory_on_the_way_comes_with_the_option_that_makes_it() {
+        let missing = || Error::from(Status::not_found("'a' does not exist"));
+        let hinted = missing().hinting_at_parents(true).report();
+        assert!(hinted.details.last().unwrap().contains("--parents"), "{hinted}");
+        assert!(missing().hinting_at_parents(false).report().details.is_empty());
     }
 
     #[test]

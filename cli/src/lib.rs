@@ -12,7 +12,7 @@
 //! - `client.rs`: the channel to the gateway, deadlines, the runtime, the trace
 //! - `output.rs`: standard output, text or JSON; a closed pipe is not an error
 //! - `error.rs`, `exit.rs`: what went wrong, as `error[REASON]: message` and as an exit status
-//! - `time.rs`: how times and durations are read and printed
+//! - `time.rs`, `number.rs`: how times, durations and numbers are read and printed
 //! - `pvecm/`: one file per command, named as it is typed
 //!
 //! Source: the `pvecm` specification (sections cited as "spec 4.6" in the files below).
@@ -21,6 +21,7 @@ pub mod args;
 pub mod client;
 pub mod error;
 pub mod exit;
+pub mod number;
 pub mod output;
 pub mod pvecm;
 pub mod time;

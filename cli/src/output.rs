@@ -3,7 +3,10 @@
 //! `println!` panics when the reader of a pipe is gone; everything here reports it as an error instead, and
 //! [`crate::error`] treats a broken pipe as success.
 
-use std::io::{self, Write};
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+};
 
 use serde::Serialize;
 
@@ -78,6 +81,17 @@ pub fn remark(kind: &str, text: &str) {
     let _ = writeln!(io::stderr().lock(), "{kind}: {text}");
 }
 
+/// A name as it may be shown on a terminal: control characters become escapes, such as `\n`.
+#[must_use]
+pub fn printable(name: &str) -> Cow<'_, str> {
+    if !name.contains(char::is_control) {
+        return Cow::Borrowed(name);
+    }
+    let shown =
+        |letter: char| if letter.is_control() { letter.escape_default().to_string() } else { letter.into() };
+    Cow::Owned(name.chars().map(shown).collect())
+}
+
 /// Lays rows out in columns: left-aligned, two spaces between, nothing behind the last.
 #[must_use]
 pub fn columns(rows: &[Vec<String>]) -> String {
@@ -117,6 +131,12 @@ mod tests {
         let line = |out: &mut Output<'_>| out.line(&[1], || "one".to_owned());
         assert_eq!(printed(Format::Text, line), "one\n");
         assert_eq!(printed(Format::Json, line), "[1]\n");
+    }
+
+    #[test]
+    fn a_name_never_controls_the_terminal() {
+        assert_eq!(printable("nodes/hp1 ü"), "nodes/hp1 ü");
+        assert_eq!(printable("a\nb\t\u{1b}[31m"), r"a\nb\t\u{1b}[31m");
     }
 
     #[test]

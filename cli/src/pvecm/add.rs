@@ -14,6 +14,7 @@ use crate::{
     client::Client,
     error::Error,
     exit::Exit,
+    number::{count, positive},
     output::{Output, remark},
 };
 
@@ -39,10 +40,10 @@ pub(crate) struct Args {
     #[arg(long, env = "QUORATE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     token: Option<String>,
     /// Id of this node [default: the lowest that is free]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = positive)]
     nodeid: Option<u32>,
     /// Votes of this node
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count, default_value = "1")]
     votes: u32,
     /// SHA-256 of the member's certificate: 32 hex pairs joined by ':' [default: the one in the token]
     #[arg(long, value_name = "FINGERPRINT")]

@@ -9,6 +9,10 @@ const VERSION: u32 = 1;
 ///
 /// Works without a cluster and without a running daemon.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  pvecm apiver
+  pvecm apiver -o json")]
 pub(crate) struct Args {}
 
 pub(super) fn run(_args: &Args, out: &mut Output<'_>) -> Result<Exit, Error> {

@@ -9,6 +9,7 @@ use crate::{
     client::Client,
     error::Error,
     exit::Exit,
+    number::positive,
     output::{Output, remark},
     time::milliseconds,
 };
@@ -28,10 +29,10 @@ pub(crate) struct Args {
     #[arg(value_name = "CLUSTERNAME")]
     name: ClusterName,
     /// Id of this node
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value = "1")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = positive, default_value = "1")]
     nodeid: u32,
     /// Votes of this node
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value = "1")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = positive, default_value = "1")]
     votes: u32,
     #[command(flatten)]
     links: LinkOptions,

@@ -7,6 +7,7 @@ use crate::{
     client::Client,
     error::Error,
     exit::Exit,
+    number::positive,
     output::{Output, remark},
 };
 
@@ -23,10 +24,12 @@ const WARNING: &str = "the expected votes are overridden on all members of this 
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  pvecm expected 1                        the only survivor becomes quorate")]
+  pvecm expected 1                        the only survivor becomes quorate
+
+Exit status: 0, or 1 if quorumd cannot be reached or refuses.")]
 pub(crate) struct Args {
     /// The new number of expected votes
-    #[arg(value_name = "VOTES", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(value_name = "VOTES", allow_negative_numbers = true, value_parser = positive)]
     votes: u32,
 }
 

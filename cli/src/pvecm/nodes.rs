@@ -11,11 +11,16 @@ use crate::{client::Client, error::Error, exit::Exit, output::Output};
 #[command(after_long_help = "\
 Examples:
   pvecm nodes
-  pvecm nodes -o json")]
+  pvecm nodes -o json
+
+Exit status: 0, quorate or not; 1 if there is no ring, or the daemons cannot be reached.")]
 pub(crate) struct Args {}
 
 pub(super) async fn run(_args: &Args, client: &Client, out: &mut Output<'_>) -> Result<Exit, Error> {
     let votes = view::quorum_status(client).await?;
+    if votes.ring.is_none() || view::members(&votes).is_empty() {
+        return Err(Error::NoRing { reason: votes.reason });
+    }
     let members = view::members(&votes);
     out.answer(&members, || text(&members))?;
     Ok(Exit::Success)

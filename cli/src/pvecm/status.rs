@@ -96,7 +96,7 @@ struct VotequorumBlock {
 pub(super) async fn run(args: &Args, client: &Client, out: &mut Output<'_>) -> Result<Exit, Error> {
     let ring = ring_status(client).await?;
     if ring.node_id == 0 {
-        return Err(Error::NotClustered);
+        return Err(view::no_ring(client, ring.down_reason).await);
     }
     let votes = match view::quorum_status(client).await {
         Ok(votes) => votes,
@@ -122,7 +122,9 @@ async fn ring_status(client: &Client) -> Result<Ring, Error> {
     let cluster = client.cluster().get_cluster(client.request(GetClusterRequest {})).await;
     match cluster {
         Ok(cluster) if cluster.get_ref().cluster_name.is_empty() => Err(Error::NotClustered),
-        _ => Err(failure),
+        Ok(_) => Err(failure),
+        // It knows better why membershipd is not there, such as a corosync.conf with mistakes.
+        Err(status) => Err(client.failure()(status)),
     }
 }
 

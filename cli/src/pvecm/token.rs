@@ -35,6 +35,11 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Issue a token and print it: it is shown only now
+    #[command(after_long_help = "\
+Examples:
+  pvecm token create
+  pvecm token create --lifetime 10m --node hp4
+  TOKEN=$(pvecm token create)             standard output holds nothing but the token")]
     Create {
         /// How long it may be used: at most 24h
         #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = parse_duration)]
@@ -44,8 +49,18 @@ enum Action {
         node: Option<NodeName>,
     },
     /// List the tokens that were neither used nor have expired
+    #[command(
+        visible_alias = "ls",
+        after_long_help = "\
+Examples:
+  pvecm token list
+  pvecm token list -o json"
+    )]
     List,
     /// Make a token worthless
+    #[command(after_long_help = "\
+Examples:
+  pvecm token revoke 2bed202c9b2faca0")]
     Revoke {
         /// Id of the token, as in the list
         #[arg(value_name = "ID")]

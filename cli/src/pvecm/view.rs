@@ -4,6 +4,7 @@
 //! RFC 3339 in UTC, durations are in milliseconds; both are `null` when unknown.
 
 use quorate_proto::{
+    gateway::v1::GetClusterRequest,
     membership::v1::{GetStatusResponse as Ring, RingState},
     quorum::v1::{GetStatusRequest, QuorumNode, QuorumStatus, quorum_node::State},
 };
@@ -105,12 +106,21 @@ pub(super) fn rfc3339(time: Option<&prost_types::Timestamp>) -> Option<String> {
 /// Asks quorumd for the votes.
 ///
 /// # Errors
-/// What the call says, and [`Error::NotClustered`] for a node without a cluster.
+/// What the call says; for a node that does not vote, why not.
 pub(super) async fn quorum_status(client: &Client) -> Result<QuorumStatus, Error> {
     let request = client.request(GetStatusRequest {});
     let answer = client.quorum().get_status(request).await.map_err(client.failure())?;
     let status = answer.into_inner().status.ok_or(Error::Incomplete("the answer"))?;
-    if status.node_id == 0 { Err(Error::NotClustered) } else { Ok(status) }
+    if status.node_id == 0 { Err(no_ring(client, status.reason).await) } else { Ok(status) }
+}
+
+/// Why this node has no ring: because it is in no cluster, or for this reason.
+pub(super) async fn no_ring(client: &Client, reason: String) -> Error {
+    match client.cluster().get_cluster(client.request(GetClusterRequest {})).await {
+        Ok(cluster) if cluster.get_ref().cluster_name.is_empty() => Error::NotClustered,
+        Ok(_) => Error::NoRing { reason },
+        Err(status) => client.failure()(status),
+    }
 }
 
 /// The nodes that are in the present ring, by id.

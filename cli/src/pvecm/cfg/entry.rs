@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::{
     error::Error,
+    output::printable,
     time::{local, timestamp},
 };
 
@@ -51,10 +52,10 @@ impl Entry {
         entry.map(Self::from).ok_or(Error::Incomplete("the answer"))
     }
 
-    /// Its path, with a slash behind a directory.
+    /// Its path as a person reads it, with a slash behind a directory.
     pub(super) fn name(&self) -> String {
         let slash = if self.kind == "directory" { "/" } else { "" };
-        format!("{}{slash}", self.path)
+        format!("{}{slash}", printable(&self.path))
     }
 
     /// Version, writer, size, time and name: a row of the long list.

@@ -21,12 +21,14 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, client: &Client, out: &mut Output<'_>) -> Result<Exit, Error> {
+    let may_lack_parents = !args.parents && args.path.contains('/');
     let request = client.request(MkdirRequest {
         path: args.path,
         parents: args.parents,
         request_id: Default::default(),
     });
-    let answer = client.config().mkdir(request).await.map_err(client.failure())?.into_inner();
+    let answer = client.config().mkdir(request).await.map_err(client.failure());
+    let answer = answer.map_err(|error| error.hinting_at_parents(may_lack_parents))?.into_inner();
     out.answer(&Entry::of(answer.entry)?, String::new)?;
     Ok(Exit::Success)
 }

@@ -11,8 +11,8 @@ use quorate_proto::config::v1::PutRequest;
 use super::entry::Entry;
 use crate::{client::Client, error::Error, exit::Exit, output::Output};
 
-/// One byte more than a file may have (1 MiB): enough for the daemon to see that it is too long.
-const READ_MAX: u64 = (1 << 20) + 1;
+/// The most that a call can carry: far more than a file may have, which the daemon decides.
+const READ_MAX: u64 = 4 << 20;
 
 /// Writes a whole file of the shared tree, and makes it if there is none.
 ///
@@ -33,7 +33,7 @@ pub(super) struct Args {
     #[arg(value_name = "FILE", default_value = "-")]
     file: PathBuf,
     /// Write only if the file's version is this; 0: only if there is no such file
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = crate::number::version)]
     expected_version: Option<u64>,
     /// Make missing parent directories
     #[arg(long, short)]
@@ -42,6 +42,10 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args, client: &Client, out: &mut Output<'_>) -> Result<Exit, Error> {
     let content = read(&args.file).map_err(|source| Error::ReadInput { path: args.file.clone(), source })?;
+    if content.len() as u64 > READ_MAX {
+        return Err(Error::InputTooLong { path: args.file, max: READ_MAX });
+    }
+    let may_lack_parents = !args.parents && args.path.contains('/');
     let request = client.request(PutRequest {
         path: args.path,
         content: content.into(),
@@ -49,18 +53,19 @@ pub(super) async fn run(args: Args, client: &Client, out: &mut Output<'_>) -> Re
         request_id: Default::default(),
         make_parents: args.parents,
     });
-    let answer = client.config().put(request).await.map_err(client.failure())?.into_inner();
+    let answer = client.config().put(request).await.map_err(client.failure());
+    let answer = answer.map_err(|error| error.hinting_at_parents(may_lack_parents))?.into_inner();
     let entry = Entry::of(answer.entry)?;
-    out.answer(&entry, || format!("{}: {} bytes, version {}\n", entry.path, entry.size, entry.version))?;
+    out.answer(&entry, || format!("{}: {} bytes, version {}\n", entry.name(), entry.size, entry.version))?;
     Ok(Exit::Success)
 }
 
 fn read(file: &Path) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     if file.as_os_str() == "-" {
-        io::stdin().lock().take(READ_MAX).read_to_end(&mut content)?;
+        io::stdin().lock().take(READ_MAX + 1).read_to_end(&mut content)?;
     } else {
-        File::open(file)?.take(READ_MAX).read_to_end(&mut content)?;
+        File::open(file)?.take(READ_MAX + 1).read_to_end(&mut content)?;
     }
     Ok(content)
 }

@@ -15,7 +15,7 @@ pub(super) struct Args {
     #[arg(value_name = "PATH")]
     path: String,
     /// Delete only if its version is this
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = crate::number::version)]
     expected_version: Option<u64>,
 }
 

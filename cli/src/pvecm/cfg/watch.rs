@@ -2,26 +2,34 @@
 
 use quorate_proto::config::v1::{Change, WatchRequest, change::Kind};
 use serde::Serialize;
+use tonic::Request;
 
 use super::entry::Entry;
-use crate::{client::Client, error::Error, exit::Exit, output::Output};
+use crate::{
+    client::Client,
+    error::Error,
+    exit::Exit,
+    output::{Output, printable},
+};
 
 /// Prints every change below a path, one per line, until it is interrupted.
 ///
 /// A line has the version of the tree after the change, the kind of change, and the path. JSON prints one document per
-/// line. To go on after a break without missing anything, give the last version that was seen to --after.
+/// line. To go on after a break without missing anything, give the last version that was seen to --after. With --timeout
+/// it ends by itself, and that is no failure.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   pvecm cfg watch
   pvecm cfg watch nodes/hp1 -o json
-  pvecm cfg watch --after 17")]
+  pvecm cfg watch --after 17
+  pvecm cfg watch --timeout 10s           what changes in ten seconds")]
 pub(super) struct Args {
     /// Changes at this path and below [default: all]
     #[arg(value_name = "PREFIX", default_value = "", hide_default_value = true)]
     prefix: String,
     /// Start with the changes after this version [default: from now on]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = crate::number::version)]
     after: Option<u64>,
 }
 
@@ -56,13 +64,23 @@ impl From<Change> for Changed {
 impl Changed {
     fn text(&self) -> String {
         let name = self.entry.as_ref().map(Entry::name).unwrap_or_default();
-        let from = if self.old_path.is_empty() { String::new() } else { format!(" (was {})", self.old_path) };
+        let old = printable(&self.old_path);
+        let from = if old.is_empty() { String::new() } else { format!(" (was {old})") };
         format!("{} {} {name}{from}", self.version, self.kind).trim_end().to_owned()
     }
 }
 
 pub(super) async fn run(args: Args, client: &Client, out: &mut Output<'_>) -> Result<Exit, Error> {
-    let request = client.stream_request(WatchRequest { prefix: args.prefix, after_version: args.after });
+    let watch = watch(args, client, out);
+    match client.timeout() {
+        // Told from outside: a stream's own deadline covers only its beginning.
+        Some(limit) => tokio::time::timeout(limit, watch).await.unwrap_or(Ok(Exit::Success)),
+        None => watch.await,
+    }
+}
+
+async fn watch(args: Args, client: &Client, out: &mut Output<'_>) -> Result<Exit, Error> {
+    let request = Request::new(WatchRequest { prefix: args.prefix, after_version: args.after });
     let mut answers = client.config().watch(request).await.map_err(client.failure())?.into_inner();
     while let Some(answer) = answers.message().await? {
         for change in answer.changes {
