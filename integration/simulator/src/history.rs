@@ -222,6 +222,10 @@ pub enum Event {
         /// The run is at its end and the cluster is whole.
         last: bool,
     },
+    /// The replica's tree holds the effect of a lasting write from now on.
+    Performed(WriteId),
+    /// What the replica wrote beyond the common history was put aside; these lasting writes are in the copy.
+    ConflictKept(Vec<WriteId>),
     /// A replica saw that another one differs at the same place in history.
     Divergence {
         /// The other.
@@ -294,6 +298,8 @@ impl fmt::Display for Event {
             Self::Tree { position, writes, .. } => {
                 write!(f, "tree at {position} holds {} test writes", writes.len())
             }
+            Self::Performed(write) => write!(f, "write {write} performed"),
+            Self::ConflictKept(writes) => write!(f, "conflict copy with the writes {writes:?}"),
             Self::Divergence { with, version } => write!(f, "DIVERGENCE with {with} at version {version}"),
             Self::Watched(versions) => write!(f, "watchers told of versions {versions:?}"),
             Self::WatchReset(version) => write!(f, "watchers reset to version {version}"),

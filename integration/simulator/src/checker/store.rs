@@ -39,6 +39,7 @@ struct Write {
 /// - a write that was refused, whatever was tried, never shows up
 /// - a linearizable read sees what was acknowledged before it was asked for
 /// - watchers are told of each version once and in order
+/// - what a replica held and holds no longer is in a conflict copy
 #[derive(Debug)]
 pub struct StoreChecker {
     votes: BTreeMap<NodeId, u32>,
@@ -49,6 +50,9 @@ pub struct StoreChecker {
     by_version: BTreeMap<u64, WriteId>,
     reads: BTreeMap<u64, u64>,
     watched: BTreeMap<NodeId, u64>,
+    /// Lasting writes whose effect each replica holds, and those in its conflict copies.
+    held: BTreeMap<NodeId, BTreeSet<WriteId>>,
+    put_aside: BTreeMap<NodeId, BTreeSet<WriteId>>,
 }
 
 fn violation(property: &'static str, observation: &Observation, why: String) -> Violation {
@@ -62,6 +66,8 @@ impl Checker for StoreChecker {
             Event::Applied(position) => self.position(observation, *position)?,
             Event::StoreStarted(position) => {
                 self.watched.remove(&node);
+                // What was not yet on disk may be gone; the tree that follows shows what is there.
+                self.held.remove(&node);
                 self.durable.insert(node, *position);
                 self.position(observation, *position)?;
             }
@@ -83,7 +89,14 @@ impl Checker for StoreChecker {
                 self.reads.insert(*read, floor);
             }
             Event::ReadReplied { read, version } => self.read(observation, *read, *version)?,
-            Event::Tree { position, writes, last } => self.tree(observation, *position, writes, *last)?,
+            Event::Tree { position, writes, last } => {
+                self.check_put_aside(observation, writes)?;
+                self.tree(observation, *position, writes, *last)?;
+            }
+            Event::Performed(write) => {
+                self.held.entry(node).or_default().insert(*write);
+            }
+            Event::ConflictKept(writes) => self.put_aside.entry(node).or_default().extend(writes),
             Event::Watched(versions) => self.watched(observation, versions)?,
             Event::WatchReset(version) => {
                 self.watched.insert(node, *version);
@@ -113,6 +126,8 @@ impl StoreChecker {
             by_version: BTreeMap::new(),
             reads: BTreeMap::new(),
             watched: BTreeMap::new(),
+            held: BTreeMap::new(),
+            put_aside: BTreeMap::new(),
         }
     }
 
@@ -217,6 +232,17 @@ impl StoreChecker {
         if let Some(write) = stray {
             let why = format!("write {write} was refused, or never asked for");
             return Err(violation("a refused write has no effect", observation, why));
+        }
+        Ok(())
+    }
+
+    fn check_put_aside(&mut self, observation: &Observation, writes: &[WriteId]) -> Result<(), Violation> {
+        let now: BTreeSet<WriteId> = writes.iter().copied().collect();
+        let aside = self.put_aside.entry(observation.node).or_default();
+        let before = self.held.insert(observation.node, now.clone()).unwrap_or_default();
+        if let Some(dropped) = before.iter().find(|write| !now.contains(write) && !aside.contains(write)) {
+            let why = format!("write {dropped} was there and is in no conflict copy");
+            return Err(violation("nothing is dropped silently", observation, why));
         }
         Ok(())
     }
@@ -332,6 +358,17 @@ mod tests {
     fn a_stale_read_is_caught() {
         let read = vec![(2, Event::ReadSubmitted(1)), (2, Event::ReadReplied { read: 1, version: Some(1) })];
         assert_eq!(verdict(&[one_write(1, 2), read]), Err("a linearizable read is not stale"));
+    }
+
+    #[test]
+    fn a_write_that_disappears_without_a_conflict_copy_is_caught() {
+        let seen = vec![submitted(1, 0), (3, Event::Performed(1)), tree(1, &[1])];
+        let dropped = [seen.clone(), vec![tree(2, &[])]];
+        assert_eq!(verdict(&dropped), Err("nothing is dropped silently"));
+        let kept = [seen.clone(), vec![(3, Event::ConflictKept(vec![1])), tree(2, &[])]];
+        assert_eq!(verdict(&kept), Ok(()));
+        let lost_with_the_power = [seen, vec![(3, Event::StoreStarted(position(1, 1, 1))), tree(2, &[])]];
+        assert_eq!(verdict(&lost_with_the_power), Ok(()));
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl ConfigDaemon {
     #[must_use]
     pub fn start(me: NodeId, incarnation: u64, image: Image, mutation: Option<Mutation>, rng: Rng) -> Self {
         let replica = Replica::load(Settings::new(me, incarnation), image);
-        Self {
+        let mut daemon = Self {
             position: position(&replica),
             replica,
             membership: None,
@@ -82,7 +82,9 @@ impl ConfigDaemon {
             mutation,
             rng,
             effects: VecDeque::new(),
-        }
+        };
+        daemon.observe_tree();
+        daemon
     }
 
     /// Takes an input.
@@ -141,8 +143,7 @@ impl ConfigDaemon {
     #[must_use]
     pub fn own_writes(&self) -> Vec<WriteId> {
         let names = self.replica.tree().entries().map(|entry| entry.head().name.clone());
-        let mut writes: Vec<WriteId> =
-            names.filter_map(|name| name.strip_prefix(OWN).and_then(|number| number.parse().ok())).collect();
+        let mut writes: Vec<WriteId> = names.filter_map(|name| own_write(&name)).collect();
         writes.sort_unstable();
         writes
     }
@@ -239,6 +240,8 @@ impl ConfigDaemon {
             }
             Output::ConflictKept { header, paths } => {
                 self.note(format!("conflict copy {header:?} of {} entries", paths.len()));
+                let writes = paths.iter().filter_map(|path| own_write(path.as_str())).collect();
+                self.observe(Event::ConflictKept(writes));
             }
             Output::DivergenceDetected { node, version } => {
                 self.observe(Event::Divergence { with: node, version });
@@ -246,6 +249,11 @@ impl ConfigDaemon {
             Output::WatchReset { version } => self.observe(Event::WatchReset(version)),
             Output::Changed(changes) => {
                 self.observe(Event::Watched(changes.iter().map(|change| change.version).collect()));
+            }
+            Output::Performed { envelope, result: Ok(_), repeated: false } => {
+                if let Some(write) = own_write(envelope.operation.path().as_str()) {
+                    self.observe(Event::Performed(write));
+                }
             }
             Output::Performed { .. } | Output::Adopted { .. } => {}
         }
@@ -304,6 +312,11 @@ impl ConfigDaemon {
         let (position, writes) = (position(&self.replica), self.own_writes());
         self.observe(Event::Tree { position, writes, last: false });
     }
+}
+
+/// The write that made this file, if it is one that nobody else touches.
+fn own_write(name: &str) -> Option<WriteId> {
+    name.strip_prefix(OWN)?.parse().ok()
 }
 
 fn request_id(kind: u8, number: u64) -> RequestId {
