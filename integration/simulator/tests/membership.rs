@@ -238,7 +238,27 @@ fn a_service_that_hangs_during_the_synchronisation_does_not_hold_up_the_others()
 
 /// Scenario 17.
 #[test]
-fn nodes_with_different_timers_share_a_ring() {
+fn timers_that_are_reloaded_are_in_force_from_then_on() {
+    // given
+    let mut scenario = Scenario::formed(3);
+    let params = scenario.cluster().setup().params.clone();
+    let ring = scenario.now().ring(1);
+    // when
+    for id in [1_u32, 2, 3] {
+        scenario.fault(Fault::Timers(id.try_into().unwrap(), 30));
+        scenario.pass(SECOND);
+    }
+    scenario.pass(10 * SECOND);
+    assert_eq!(scenario.now().ring(1), ring, "a reload does not break the ring");
+    scenario.crash(3);
+    // then
+    let bound = (params.token + params.consensus) * 30 / 100 + SECOND;
+    scenario.expect(bound, "the loss is noticed sooner", |now| now.share_a_ring(&[1, 2]));
+    scenario.ends_well();
+}
+
+#[test]
+fn nodes_whose_clocks_differ_by_half_a_per_cent_share_a_ring() {
     let setup = Setup {
         clock_ppm: (1..=4).map(|id| (id.try_into().unwrap(), i64::from(id) * 4000 - 10_000)).collect(),
         ..Setup::healthy(4)

@@ -54,6 +54,8 @@ pub struct MembershipDaemon {
     flow_open: bool,
     /// What the present input has delivered to configd.
     batch: Vec<GroupEvent>,
+    /// Clients that were refused: as in the real daemon, their stream ends.
+    lost: Vec<ConnectionId>,
     effects: VecDeque<Effect>,
 }
 
@@ -100,6 +102,7 @@ impl MembershipDaemon {
             pending: VecDeque::new(),
             flow_open: true,
             batch: Vec::new(),
+            lost: Vec::new(),
             effects: VecDeque::new(),
         };
         daemon.input(now, Input::Start { stored_ring_seq: ring_seq });
@@ -138,6 +141,10 @@ impl MembershipDaemon {
         if !self.batch.is_empty() {
             let batch = std::mem::take(&mut self.batch);
             self.tell(Client::Config, Message::Group(batch));
+        }
+        while let Some(connection) = self.lost.pop() {
+            self.effects.push_back(Effect::Tell(connection, Message::Gone));
+            self.message(now, connection, Message::Gone);
         }
     }
 
@@ -238,9 +245,9 @@ impl MembershipDaemon {
             Output::GroupRefused { client, reason } if PROBE_CLIENTS.contains(&client) => {
                 self.note(format!("refused: {reason}"));
             }
-            // The real daemon ends the stream of such a client; its replica starts afresh.
             Output::GroupRefused { client, reason } => {
-                self.effects.push_back(Effect::Exit(format!("configd's {client} refused: {reason}")));
+                self.note(format!("refused to configd: {reason}"));
+                self.lost.push(client);
             }
             Output::Service { event, .. } => self.tell(Client::Quorum, Message::Service(event)),
             Output::Killed { by, reason } => {
