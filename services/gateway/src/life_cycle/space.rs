@@ -18,7 +18,7 @@ pub fn check(root: &Root, checks: &mut Checks) {
     let state = root.state_dir("");
     match statvfs(&state) {
         Ok(disk) => {
-            let free = u64::from(disk.blocks_available()).saturating_mul(disk.fragment_size());
+            let free = disk.blocks_available().saturating_mul(disk.fragment_size());
             judge(&state.display().to_string(), free, checks);
         }
         Err(error) => tracing::warn!(%error, path = %state.display(), "cannot ask for the free room"),
