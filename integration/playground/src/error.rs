@@ -108,6 +108,9 @@ pub enum Error {
     /// Only root may do this.
     #[error("{0} needs root")]
     NeedsRoot(&'static str),
+    /// There is this in loopback mode only.
+    #[error("{0} is possible in loopback mode only")]
+    LoopbackOnly(&'static str),
     /// The groups of a partition are not what they should be.
     #[error(transparent)]
     Groups(#[from] GroupsError),

@@ -105,7 +105,17 @@ impl Playground {
         network::partition(&self.plan, groups)
     }
 
-    /// Ends a partition.
+    /// Drops what a node sends to the others' rings; it goes on hearing them. An earlier partition is replaced.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchNode`], [`Error::LoopbackOnly`], [`Error::NeedsRoot`], [`Error::Program`], [`Error::Command`].
+    pub fn mute(&self, node: &str) -> Result<(), Error> {
+        let name = self.node(node)?.name();
+        let own = self.plan.nodes.iter().find(|own| own.name == name);
+        network::mute(&self.plan, own.expect("every node is in the plan"))
+    }
+
+    /// Ends a partition, or a node's silence.
     ///
     /// # Errors
     /// [`Error::Program`], [`Error::Command`].

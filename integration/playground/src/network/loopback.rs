@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 
 use super::{is_root, run};
-use crate::{Error, plan::Plan};
+use crate::{
+    Error,
+    plan::{NodePlan, Plan},
+};
 
 /// Where nft comes from.
 const HINT: &str = "a partition in loopback mode is made with nftables (Debian: apt install nftables)";
@@ -17,6 +20,16 @@ pub(super) fn partition(plan: &Plan, groups: &[Vec<String>]) -> Result<(), Error
         return Err(Error::NeedsRoot("a partition in loopback mode (it uses nftables)"));
     }
     run("nft", &["-f", "-"], &rules(plan, groups), HINT)
+}
+
+/// Drops all packets of the ring that a node sends to others; it goes on hearing them.
+pub(super) fn mute(plan: &Plan, node: &NodePlan) -> Result<(), Error> {
+    if !is_root() {
+        return Err(Error::NeedsRoot("a mute node in loopback mode (it uses nftables)"));
+    }
+    let address = node.address;
+    let rule = format!("    ip saddr {address} ip daddr != {address} meta l4proto udp drop\n");
+    run("nft", &["-f", "-"], &table_with(plan, &rule), HINT)
 }
 
 pub(super) fn remove(plan: &Plan) -> Result<(), Error> {
@@ -36,14 +49,11 @@ pub(super) fn remove(plan: &Plan) -> Result<(), Error> {
 /// One transaction that replaces the table. Packets are dropped on arrival: a sender does not notice, as on a real
 /// network.
 fn rules(plan: &Plan, groups: &[Vec<String>]) -> String {
-    let table = table(plan);
     let addresses = |group: &[String]| {
         let nodes = plan.nodes.iter().filter(|node| group.contains(&node.name));
         nodes.map(|node| node.address.to_string()).collect::<Vec<_>>().join(", ")
     };
-    let mut rules =
-        format!("add table ip {table}\ndelete table ip {table}\ntable ip {table} {{\n  chain input {{\n");
-    rules.push_str("    type filter hook input priority 0; policy accept;\n");
+    let mut rules = String::new();
     for (number, from) in groups.iter().enumerate() {
         for (other, to) in groups.iter().enumerate() {
             if number != other {
@@ -53,8 +63,16 @@ fn rules(plan: &Plan, groups: &[Vec<String>]) -> String {
             }
         }
     }
-    rules.push_str("  }\n}\n");
-    rules
+    table_with(plan, &rules)
+}
+
+/// The playground's table with these rules and no others.
+fn table_with(plan: &Plan, rules: &str) -> String {
+    let table = table(plan);
+    format!(
+        "add table ip {table}\ndelete table ip {table}\ntable ip {table} {{\n  chain input {{\n    \
+         type filter hook input priority 0; policy accept;\n{rules}  }}\n}}\n"
+    )
 }
 
 #[cfg(test)]

@@ -38,6 +38,14 @@ pub(crate) fn partition(plan: &Plan, groups: &Groups) -> Result<(), Error> {
     }
 }
 
+/// Lets nobody hear a node, which goes on hearing the others. An earlier partition is replaced.
+pub(crate) fn mute(plan: &Plan, node: &NodePlan) -> Result<(), Error> {
+    match plan.mode {
+        Mode::Loopback => loopback::mute(plan, node),
+        Mode::Netns => Err(Error::LoopbackOnly("a mute node")),
+    }
+}
+
 /// Lets all nodes reach each other again.
 pub(crate) fn heal(plan: &Plan) -> Result<(), Error> {
     match plan.mode {
