@@ -4,7 +4,7 @@
 use std::{
     fs,
     net::{TcpListener, UdpSocket},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Command,
 };
 
@@ -361,17 +361,9 @@ async fn a_full_disk_refuses_writes_goes_on_reading_and_heals_when_there_is_room
     kill(node).await;
     disk.fill();
     let start = try_to_start(node);
-    until_refused(node, &["cfg", "put", "x", &large_file(&lab)], &["STORE_FAILED", "No space left"]).await;
+    until_refused(node, &["cfg", "put", "x"], &["STORE_FAILED", "No space left"]).await;
     cli::done(node, &["cfg", "get", "corosync.conf"]).await;
     disk.make_room();
     start.await.expect("no panic").expect("the node starts");
     lab.settled(&lab.all()).await;
-}
-
-/// A file that pvecm can send.
-fn large_file(lab: &Lab) -> String {
-    let path: &Path = lab.playground().dir();
-    let path = path.join("input");
-    fs::write(&path, "content\n").expect("writable");
-    path.to_string_lossy().into_owned()
 }
