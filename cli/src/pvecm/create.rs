@@ -1,6 +1,6 @@
 //! `pvecm create`: make this node the first of a new cluster. Source: spec 4.1.
 
-use quorate_proto::gateway::v1::CreateClusterRequest;
+use quorate_proto::gateway::v1::{self as proto, CreateClusterRequest};
 use quorate_types::ClusterName;
 use serde::Serialize;
 
@@ -23,6 +23,7 @@ use crate::{
 Examples:
   pvecm create lab
   pvecm create lab --link0 10.0.0.1 --nodeid 1 --votes 1
+  pvecm create lab --link0 10.0.0.1 --link1 10.1.0.1,priority=20
   pvecm create lab --ring0_addr 10.0.0.1")]
 pub(crate) struct Args {
     /// Name of the cluster: letters, digits and inner hyphens, at most 15
@@ -34,10 +35,24 @@ pub(crate) struct Args {
     /// Votes of this node
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = positive, default_value = "1")]
     votes: u32,
+    /// How the ring's packets travel; only knet has several links, and only knet encrypts
+    #[arg(long, value_enum, value_name = "NAME", default_value = "knet")]
+    transport: Transport,
     #[command(flatten)]
     links: LinkOptions,
     #[command(flatten)]
     legacy: LegacyOptions,
+}
+
+/// How the ring's packets travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Transport {
+    /// Up to eight links, encrypted
+    Knet,
+    /// One link, not encrypted, one datagram for each node
+    Udpu,
+    /// One link, not encrypted, multicast
+    Udp,
 }
 
 /// The answer of `pvecm create -o json`.
@@ -58,6 +73,14 @@ pub(super) async fn run(args: Args, client: &Client, out: &mut Output<'_>) -> Re
         node_id: args.nodeid,
         votes: Some(args.votes),
         link_addresses: links.addresses,
+        link_priorities: links.priorities,
+        transport: match args.transport {
+            Transport::Knet => proto::Transport::Knet,
+            Transport::Udpu => proto::Transport::Udpu,
+            Transport::Udp => proto::Transport::Udp,
+        }
+        .into(),
+        link_mode: if links.active { proto::LinkMode::Active } else { proto::LinkMode::Passive }.into(),
     };
     let answer = client.cluster().create_cluster(client.request(request)).await.map_err(client.failure())?;
     let answer = answer.into_inner();

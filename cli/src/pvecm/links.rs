@@ -47,7 +47,7 @@ pub(super) struct LegacyOptions {
     /// Accepted with --ring1_addr: the ring is bound to its address
     #[arg(long = "bindnet1_addr", value_name = "ADDR")]
     bindnet1: Option<Address>,
-    /// Accepted with two rings: traffic is sent as the transport does it
+    /// With two rings: one at a time (passive), or both at once (active)
     #[arg(long = "rrp_mode", value_enum, value_name = "MODE")]
     rrp_mode: Option<RrpMode>,
 }
@@ -91,11 +91,11 @@ impl FromStr for Address {
     }
 }
 
-/// One link: its address, and a priority that older clusters know.
+/// One link: its address, and its rank among the links that work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Link {
     address: Address,
-    priority: u8,
+    priority: Option<u8>,
 }
 
 /// Why a link was refused.
@@ -128,7 +128,7 @@ impl FromStr for Link {
                 _ => return Err(form()),
             }
         }
-        Ok(Self { address: address.ok_or_else(form)?, priority: priority.unwrap_or(0) })
+        Ok(Self { address: address.ok_or_else(form)?, priority })
     }
 }
 
@@ -137,6 +137,10 @@ impl FromStr for Link {
 pub(super) struct Links {
     /// One address per link, in link order; empty: the node's own address.
     pub(super) addresses: Vec<String>,
+    /// The priority of each link, if any was given.
+    pub(super) priorities: Vec<u32>,
+    /// All links are used at once.
+    pub(super) active: bool,
     /// Options that were accepted without effect, and why.
     pub(super) notes: Vec<String>,
 }
@@ -147,7 +151,11 @@ impl LinkOptions {
     /// # Errors
     /// [`Error::Parameters`] with every contradiction.
     pub(super) fn links(&self) -> Result<Links, Error> {
-        self.links_with(&LegacyOptions::default())
+        let mut links = self.links_with(&LegacyOptions::default())?;
+        if !std::mem::take(&mut links.priorities).is_empty() {
+            links.notes.push("link priorities are those of the cluster's corosync.conf, not of one node".into());
+        }
+        Ok(links)
     }
 
     /// The links, for `create`.
@@ -163,8 +171,10 @@ impl LinkOptions {
             problems
                 .push("link0..link7: not together with ring0_addr, ring1_addr, bindnet or rrp_mode".into());
         }
-        let mut notes = priority_notes(&links);
+        let mut notes = Vec::new();
+        let mut active = false;
         if is_legacy {
+            active = legacy.rrp_mode == Some(RrpMode::Active) && rings[1].is_some();
             legacy.check(rings, &mut problems, &mut notes);
         }
         let given = if is_legacy {
@@ -173,7 +183,12 @@ impl LinkOptions {
             links.map(|link| link.map(|link| &link.address)).to_vec()
         };
         let addresses = contiguous(&given, if is_legacy { "ring" } else { "link" }, &mut problems);
-        if problems.is_empty() { Ok(Links { addresses, notes }) } else { Err(Error::Parameters(problems)) }
+        let priorities = if is_legacy { Vec::new() } else { priorities(&self.today()) };
+        if problems.is_empty() {
+            Ok(Links { addresses, priorities, active, notes })
+        } else {
+            Err(Error::Parameters(problems))
+        }
     }
 
     fn today(&self) -> [Option<&Link>; 8] {
@@ -213,7 +228,7 @@ impl LegacyOptions {
         match (self.rrp_mode, rings[1].is_some()) {
             (Some(RrpMode::None), true) => problems.push("rrp_mode: 'none' does not fit two rings".into()),
             (Some(RrpMode::Active), true) => {
-                notes.push("rrp_mode active was experimental; links are used passively".into());
+                notes.push("rrp_mode active: every packet is sent on both rings, which doubles the traffic".into());
             }
             (Some(RrpMode::Active | RrpMode::Passive), false) => {
                 notes.push("rrp_mode has no effect with one ring".into());
@@ -226,10 +241,14 @@ impl LegacyOptions {
     }
 }
 
-fn priority_notes(links: &[Option<&Link>; 8]) -> Vec<String> {
-    let with_priority =
-        links.iter().enumerate().filter(|(_, link)| link.is_some_and(|link| link.priority != 0));
-    with_priority.map(|(number, _)| format!("link{number}: its priority has no effect")).collect()
+/// Priorities of all links, if any has one. Source: corosync.conf(5), `knet_link_priority`, default 1.
+fn priorities(links: &[Option<&Link>; 8]) -> Vec<u32> {
+    let given = || links.iter().flatten().map(|link| link.priority);
+    if given().any(|priority| priority.is_some()) {
+        given().map(|priority| priority.unwrap_or(1).into()).collect()
+    } else {
+        Vec::new()
+    }
 }
 
 /// The addresses without gaps: link 1 needs link 0.
@@ -282,11 +301,17 @@ mod tests {
     }
 
     #[test]
-    fn a_priority_is_accepted_and_its_lack_of_effect_is_told() {
-        assert_eq!(
-            links("--link0 10.0.0.1,priority=20").unwrap().notes,
-            ["link0: its priority has no effect"]
-        );
+    fn one_priority_gives_every_link_one() {
+        assert_eq!(links("--link0 10.0.0.1").unwrap().priorities, []);
+        let two = links("--link0 10.0.0.1 --link1 10.1.0.1,priority=20").unwrap();
+        assert_eq!(two.priorities, [1, 20]);
+    }
+
+    #[test]
+    fn rrp_mode_active_uses_both_rings() {
+        let two = "--ring0_addr 10.0.0.1 --ring1_addr 10.1.0.1";
+        assert!(links(&format!("{two} --rrp_mode active")).unwrap().active);
+        assert!(!links(two).unwrap().active);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Rules between options, and the checks before a node may join.
 
 use crate::{
-    ClusterConf, ConfError, Node, Quorum, Reason,
+    ClusterConf, ConfError, Node, Quorum, Reason, Totem, Transport,
     nodelist::is_ip,
     read::{Mistakes, Scope},
 };
@@ -45,6 +45,18 @@ pub(crate) fn options(
     if tie_breaker && expected % 2 == 1 && !quorum.wait_for_all {
         let reason = Reason::OddTieBreaker { expected };
         mistakes.add(scope.line_of("auto_tie_breaker"), scope.path("auto_tie_breaker"), reason);
+    }
+}
+
+/// Only knet has several links. Source: `corosync -t` 3.1.7.
+pub(crate) fn links(totem: &Totem, nodes: &[Node], mistakes: &mut Mistakes) {
+    if totem.transport == Transport::Knet {
+        return;
+    }
+    let spare = |node: &Node| node.addresses.keys().copied().find(|&link| link > 0);
+    for (node, link) in nodes.iter().filter_map(|node| Some((node, spare(node)?))) {
+        let reason = Reason::SingleLink { transport: totem.transport };
+        mistakes.add(node.line, format!("nodelist.node.ring{link}_addr"), reason);
     }
 }
 

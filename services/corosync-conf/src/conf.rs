@@ -46,6 +46,9 @@ impl ClusterConf {
         }
         let expected = quorum.expected_votes.or(votes).unwrap_or(0);
         check::options(&quorum, &quorum_scope, &nodes, expected, &mut mistakes);
+        if let Some(totem) = &totem {
+            check::links(totem, &nodes, &mut mistakes);
+        }
         let warnings = check::warnings(&quorum, &quorum_scope, &nodes);
         mistakes.into_result(totem.map(|totem| Self { totem, nodes, quorum, warnings }))
     }

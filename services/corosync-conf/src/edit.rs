@@ -46,6 +46,20 @@ impl Tree {
         Ok(())
     }
 
+    /// Adds the interface section of a link, which says that the link is there, after those that are.
+    ///
+    /// # Errors
+    /// None in practice: numbers can be written.
+    pub fn add_interface(&mut self, link: u8, priority: Option<u8>) -> Result<(), ConfError> {
+        let mut section = Section::new("interface");
+        section.set("linknumber", &link.to_string())?;
+        if let Some(priority) = priority {
+            section.set("knet_link_priority", &priority.to_string())?;
+        }
+        self.root.section_mut("totem").entries.push(Entry::Section(section));
+        Ok(())
+    }
+
     /// Removes the node of this name.
     ///
     /// # Errors

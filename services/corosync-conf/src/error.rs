@@ -154,6 +154,12 @@ pub enum Reason {
         /// The link's number.
         link: u8,
     },
+    /// More than one link on a transport that has one.
+    #[error("the transport {transport} has one link, ring0_addr; several need knet")]
+    SingleLink {
+        /// The transport.
+        transport: crate::Transport,
+    },
     /// A link by host name: it depends on a resolver when the cluster starts.
     #[error("'{value}' is a host name; its IP address is safer")]
     HostName {

@@ -18,7 +18,7 @@
 //! read the same way by both.
 //!
 //! Files: `tree.rs` (sections and keys), `parse.rs`, `print.rs`, `edit.rs`; `conf.rs` (the checked view),
-//! `totem.rs`, `nodelist.rs`, `quorum.rs` (its sections), `read.rs` (values with their mistakes),
+//! `totem.rs`, `protection.rs`, `nodelist.rs`, `quorum.rs` (its sections), `read.rs` (values with their mistakes),
 //! `check.rs` (rules between sections), `error.rs`.
 //!
 //! Sources: corosync.conf(5), votequorum(5), corosync 3.1.7 `corosync -t`; pvecm specification, 3.
@@ -58,6 +58,7 @@ mod error;
 mod nodelist;
 mod parse;
 mod print;
+mod protection;
 mod quorum;
 mod read;
 mod totem;
@@ -68,6 +69,7 @@ pub use conf::ClusterConf;
 pub use edit::NewNode;
 pub use error::{ConfError, ConfErrors, Reason};
 pub use nodelist::Node;
+pub use protection::{Cipher, Hash, Protection};
 pub use quorum::{Device, Quorum, TieBreaker};
-pub use totem::{Interface, IpVersion, Timing, Totem, Transport};
+pub use totem::{Interface, IpVersion, LinkMode, Timing, Totem, Transport};
 pub use tree::{Entry, Key, Section, Tree};

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::{
-    Reason, Tree,
+    Protection, Reason, Tree, protection,
     read::{Mistakes, Scope},
 };
 
@@ -40,6 +40,30 @@ impl fmt::Display for Transport {
     }
 }
 
+/// `link_mode`: which of several links a packet takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LinkMode {
+    /// The usable link with the highest priority.
+    #[default]
+    Passive,
+    /// All usable links.
+    Active,
+    /// One usable link after the other.
+    RoundRobin,
+}
+
+impl LinkMode {
+    /// The word in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Passive => "passive",
+            Self::Active => "active",
+            Self::RoundRobin => "rr",
+        }
+    }
+}
+
 /// Which addresses of a host name are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum IpVersion {
@@ -66,18 +90,18 @@ pub struct Totem {
     pub transport: Transport,
     /// `ip_version`, default `ipv6-4`.
     pub ip_version: IpVersion,
-    /// `secauth`, default off: protects packets with aes256 and sha256.
-    pub secauth: bool,
-    /// `crypto_cipher`, overrides `secauth`. `none` or the name of a cipher.
-    pub crypto_cipher: Option<String>,
-    /// `crypto_hash`, overrides `secauth`. `none` or the name of a hash.
-    pub crypto_hash: Option<String>,
-    /// `crypto_model`: the library that corosync uses for both, `nss` or `openssl`.
-    pub crypto_model: Option<String>,
+    /// How packets are protected: `secauth`, `crypto_cipher`, `crypto_hash`; by default not at all.
+    pub protection: Protection,
     /// `keyfile`: path of the shared key, default `/etc/corosync/authkey`.
     pub keyfile: Option<String>,
-    /// `link_mode`: `passive`, `active` or `rr`. How knet uses several links.
-    pub link_mode: Option<String>,
+    /// `link_mode`, or `rrp_mode` of older files; default passive.
+    pub link_mode: LinkMode,
+    /// `block_unlisted_ips`, default yes: packets from addresses of no node are dropped.
+    pub block_unlisted_ips: bool,
+    /// `knet_pmtud_interval` in seconds: time between two searches for the largest packet. Default 30.
+    pub knet_pmtud_interval: Option<u32>,
+    /// `knet_mtu` in bytes, of the packet with its IP header: no search. 0 (default) searches.
+    pub knet_mtu: Option<u32>,
     /// Timers and limits of the ring.
     pub timing: Timing,
     /// The `interface` sections by link number.
@@ -85,10 +109,10 @@ pub struct Totem {
 }
 
 impl Totem {
-    /// Whether packets are protected: `secauth` or a cipher other than none.
+    /// Whether packets are authenticated: strangers can send none.
     #[must_use]
     pub fn is_protected(&self) -> bool {
-        self.crypto_cipher.as_deref().map_or(self.secauth, |cipher| cipher != "none")
+        self.protection.needs_key()
     }
 }
 
@@ -187,16 +211,17 @@ pub(crate) fn read(tree: &Tree, mistakes: &mut Mistakes) -> Option<Totem> {
         totem.require(mistakes, key);
     }
     totem.number::<u8>(mistakes, "version", (2, 2));
-    let owned = |key| totem.text(key).map(str::to_owned);
-    let (link_mode, crypto_cipher) = (owned("link_mode"), owned("crypto_cipher"));
-    let (crypto_hash, crypto_model, keyfile) =
-        (owned("crypto_hash"), owned("crypto_model"), owned("keyfile"));
+    let keyfile = totem.text("keyfile").map(str::to_owned);
     // Everything is read before the first `?`, so that all mistakes are found.
     let cluster_name = read_cluster_name(&totem, mistakes);
     let config_version = totem.number(mistakes, "config_version", (0, u64::MAX));
     let transport = read_transport(&totem, mistakes);
     let ip_version = read_ip_version(&totem, mistakes);
-    let secauth = totem.word_switch(mistakes, "secauth").unwrap_or(false);
+    let protection = protection::read(&totem, transport, mistakes);
+    let link_mode = read_link_mode(&totem, mistakes);
+    let block_unlisted_ips = totem.word_switch(mistakes, "block_unlisted_ips").unwrap_or(true);
+    let knet_pmtud_interval = totem.u32(mistakes, "knet_pmtud_interval");
+    let knet_mtu = totem.number(mistakes, "knet_mtu", (0, u16::MAX.into()));
     let timing = Timing::read(&totem, mistakes);
     let interfaces = read_interfaces(tree, mistakes);
     Some(Totem {
@@ -204,12 +229,12 @@ pub(crate) fn read(tree: &Tree, mistakes: &mut Mistakes) -> Option<Totem> {
         config_version: config_version?,
         transport,
         ip_version,
-        secauth,
-        crypto_cipher,
-        crypto_hash,
-        crypto_model,
+        protection,
         keyfile,
         link_mode,
+        block_unlisted_ips,
+        knet_pmtud_interval,
+        knet_mtu,
         timing,
         interfaces,
     })
@@ -228,6 +253,15 @@ fn read_cluster_name(totem: &Scope<'_>, mistakes: &mut Mistakes) -> Option<Strin
 fn read_transport(totem: &Scope<'_>, mistakes: &mut Mistakes) -> Transport {
     let words = [Transport::Knet, Transport::Udpu, Transport::Udp].map(|it| (it.as_str(), it));
     totem.word(mistakes, "transport", "knet, udpu, udp", &words).unwrap_or_default()
+}
+
+/// `rrp_mode` is what files before corosync 3 say; its modes are those of two links.
+fn read_link_mode(totem: &Scope<'_>, mistakes: &mut Mistakes) -> LinkMode {
+    let words = [("passive", LinkMode::Passive), ("active", LinkMode::Active), ("rr", LinkMode::RoundRobin)];
+    let older = [("none", LinkMode::Passive), ("passive", LinkMode::Passive), ("active", LinkMode::Active)];
+    let mode = totem.word(mistakes, "link_mode", "passive, active, rr", &words);
+    let older = totem.word(mistakes, "rrp_mode", "none, passive, active", &older);
+    mode.or(older).unwrap_or_default()
 }
 
 fn read_ip_version(totem: &Scope<'_>, mistakes: &mut Mistakes) -> IpVersion {

@@ -1,6 +1,8 @@
 //! Whole configurations: those of the documentation read as meant, a broken one reports all its mistakes.
 
-use corosync_conf::{ClusterConf, IpVersion, NewNode, Reason, TieBreaker, Transport, Tree};
+use corosync_conf::{
+    Cipher, ClusterConf, Hash, IpVersion, LinkMode, NewNode, Protection, Reason, TieBreaker, Transport, Tree,
+};
 use quorate_types::NodeId;
 
 const SEED_140: &str = include_str!("data/seed-140.conf");
@@ -170,4 +172,42 @@ fn with_interface_sections_they_say_which_links_there_are() {
 fn the_lowest_free_node_id_is_found() {
     let text = cluster(&[1, 1], "").replace("nodeid: 1", "nodeid: 3");
     assert_eq!(ClusterConf::parse(&text).unwrap().free_node_id().map(NodeId::get), Some(1));
+}
+
+#[test]
+fn secauth_is_aes256_and_sha256_and_each_half_can_be_overridden() {
+    let protection = |lines: &str| {
+        let text = cluster(&[1], "").replace("secauth: on", lines);
+        ClusterConf::parse(&text).map(|conf| conf.totem.protection)
+    };
+    assert_eq!(protection("secauth: on"), Ok(Protection::SECAUTH));
+    assert_eq!(protection("secauth: off"), Ok(Protection::default()));
+    let lighter = Protection { cipher: Cipher::Aes128, hash: Hash::Sha256 };
+    assert_eq!(protection("secauth: on\n crypto_cipher: aes128"), Ok(lighter));
+    let signed = Protection { cipher: Cipher::None, hash: Hash::Sha512 };
+    assert_eq!(protection("crypto_hash: sha512"), Ok(signed));
+    for bad in ["crypto_cipher: aes256", "crypto_cipher: rot13\n crypto_hash: md5", "secauth: on\n transport: udpu"] {
+        assert_eq!(protection(bad).map_err(|errors| errors.0.len()), Err(1), "{bad}");
+    }
+}
+
+#[test]
+fn the_modes_of_older_files_are_those_of_links() {
+    let mode = |line: &str| {
+        let text = cluster(&[1], "").replace("secauth: on", line);
+        ClusterConf::parse(&text).map(|conf| conf.totem.link_mode).ok()
+    };
+    assert_eq!(mode("link_mode: rr"), Some(LinkMode::RoundRobin));
+    assert_eq!(mode("rrp_mode: active"), Some(LinkMode::Active));
+    assert_eq!(mode("rrp_mode: none"), Some(LinkMode::Passive));
+    assert_eq!(mode("rrp_mode: active\n link_mode: passive"), Some(LinkMode::Passive));
+    assert_eq!(mode("link_mode: bogus"), None);
+}
+
+#[test]
+fn several_links_need_knet() {
+    let text = cluster(&[1], "").replace("10.0.0.1", "10.0.0.1\n ring1_addr: 10.0.1.1");
+    assert_eq!(reasons(&text), []);
+    let text = text.replace("secauth: on", "transport: udpu");
+    assert_eq!(reasons(&text), [Reason::SingleLink { transport: Transport::Udpu }]);
 }

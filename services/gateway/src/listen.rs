@@ -125,7 +125,7 @@ pub async fn bind(
     })
 }
 
-/// A connection that has shaken hands. Counts as one of [`CONNECTIONS_MAX`] until it is dropped.
+/// A connection that has shaken hands. Counts as one of `CONNECTIONS_MAX` until it is dropped.
 pub struct Connection {
     stream: TlsStream<TcpStream>,
     _permit: OwnedSemaphorePermit,

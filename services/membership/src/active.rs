@@ -1,4 +1,4 @@
-//! A ring that is up: the stack, its socket, its ring id file, and what is remembered of each node.
+//! A ring that is up: the stack, its transport, its ring id file, and what is remembered of each node.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use membership_core::{
     srp::{
-        ConfigurationChange, Destination,
+        ConfigurationChange,
         message::{Packet, decode},
     },
     stack::{Input, Output, Stack, StackConfig},
@@ -24,8 +24,8 @@ use crate::{
     driver::Publisher,
     error::Error,
     ring_id_file::RingIdFile,
-    udp::Udp,
-    view::{ConfigurationEvent, LinkView, MemberView, UpSnapshot},
+    transport::Transport,
+    view::{ConfigurationEvent, MemberView, UpSnapshot},
 };
 
 /// What is remembered of a node that was seen.
@@ -40,7 +40,7 @@ struct Seen {
 pub(crate) struct ActiveRing {
     config: Arc<RingConfig>,
     stack: Stack,
-    udp: Udp,
+    transport: Transport,
     ring_id_file: RingIdFile,
     /// False while the send queue is nearly full.
     flow_open: bool,
@@ -51,15 +51,9 @@ pub(crate) struct ActiveRing {
 }
 
 impl ActiveRing {
-    /// Binds the socket and opens the ring id file; nothing is sent yet.
-    pub(crate) fn bring_up(state_dir: &Path, config: Arc<RingConfig>) -> Result<Self, Error> {
-        let address = config.local_address();
-        let mut udp = Udp::bind(address).map_err(|source| Error::Bind {
-            address,
-            way_out: "another program may use the port, or the address may not be on this machine: see ring0_addr and totem.interface.mcastport in corosync.conf",
-            source,
-        })?;
-        udp.set_peers(&config.peer_addresses());
+    /// Opens the sockets and the ring id file; nothing is sent yet.
+    pub(crate) fn bring_up(now: Instant, state_dir: &Path, config: Arc<RingConfig>) -> Result<Self, Error> {
+        let transport = Transport::open(now, &config)?;
         let ring_id_file = RingIdFile::new(state_dir, config.me);
         let stack = Stack::new(StackConfig {
             me: config.me,
@@ -68,15 +62,20 @@ impl ActiveRing {
             config_version: config.config_version,
             seed: seed(config.me),
         });
-        tracing::info!(node = %config.me, %address, nodes = config.members.len(), config_version = config.config_version, token = ?config.params.token, "bringing up the ring");
-        tracing::warn!(
-            transport = "udpu",
-            "packets of the ring are neither authenticated nor encrypted: use a trusted network"
+        tracing::info!(
+            node = %config.me,
+            address = %config.local_address(),
+            transport = config.transport.name(),
+            protected = config.transport.is_protected(),
+            nodes = config.members.len(),
+            config_version = config.config_version,
+            token = ?config.params.token,
+            "bringing up the ring"
         );
         Ok(Self {
             config,
             stack,
-            udp,
+            transport,
             ring_id_file,
             flow_open: true,
             failure: None,
@@ -113,24 +112,27 @@ impl ActiveRing {
         &self.config
     }
 
-    pub(crate) fn socket(&self) -> &Udp {
-        &self.udp
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.transport
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.stack.next_deadline()
+        [self.stack.next_deadline(), self.transport.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// Something is due: at the ring, at its links, or at both.
+    pub(crate) fn handle_deadline(&mut self, now: Instant, clients: &mut Clients, publisher: &Publisher) {
+        if self.transport.next_deadline().is_some_and(|due| due <= now) {
+            self.transport.handle_timer(now);
+        }
+        if self.stack.next_deadline().is_some_and(|due| due <= now) {
+            self.feed(now, Input::Timer, clients, publisher);
+        }
     }
 
     /// Whether messages of group members may be taken now.
     pub(crate) fn takes_messages(&self) -> bool {
         self.flow_open
-    }
-
-    /// Whether the configuration is for this very node and socket, so that it may change in place.
-    pub(crate) fn is_same_node(&self, config: &RingConfig) -> bool {
-        self.config.me == config.me
-            && self.config.local_address() == config.local_address()
-            && self.config.cluster_name == config.cluster_name
     }
 
     /// Applies another node list, timers or version; names the settings that need a restart.
@@ -141,7 +143,7 @@ impl ActiveRing {
         clients: &mut Clients,
         publisher: &Publisher,
     ) -> Result<Vec<String>, Error> {
-        self.udp.set_peers(&config.peer_addresses());
+        self.transport.reconfigure(now, &config)?;
         self.config = Arc::new(config);
         tracing::info!(
             config_version = self.config.config_version,
@@ -160,7 +162,7 @@ impl ActiveRing {
     /// Takes up to `max` waiting datagrams.
     pub(crate) fn receive(&mut self, now: Instant, max: usize, clients: &mut Clients, publisher: &Publisher) {
         for _ in 0..max {
-            let Some((from, datagram)) = self.udp.receive(now) else { break };
+            let Some((from, datagram)) = self.transport.receive(now) else { break };
             if is_leave(&datagram) {
                 self.said_good_bye.insert(from);
             }
@@ -173,7 +175,7 @@ impl ActiveRing {
         self.stack.handle_input(now, Input::Leave);
         while let Some(output) = self.stack.poll_output() {
             if let Output::Send { to, packet } = output {
-                self.send(to, &packet);
+                self.transport.send(now, to, packet);
             }
         }
     }
@@ -188,7 +190,7 @@ impl ActiveRing {
         self.stack.handle_input(now, input);
         while let Some(output) = self.stack.poll_output() {
             match output {
-                Output::Send { to, packet } => self.send(to, &packet),
+                Output::Send { to, packet } => self.transport.send(now, to, packet),
                 Output::StoreRingSeq(sequence) => self.store_ring_seq(now, sequence),
                 // The core has logged it.
                 Output::StateChanged { .. } => {}
@@ -210,13 +212,6 @@ impl ActiveRing {
                     tracing::info!(%by, "a member asks for a reload of corosync.conf")
                 }
             }
-        }
-    }
-
-    fn send(&mut self, to: Destination, packet: &[u8]) {
-        match to {
-            Destination::Node(node) => self.udp.send_to(node, packet),
-            Destination::All => self.udp.send_to_all(packet),
         }
     }
 
@@ -260,10 +255,14 @@ impl ActiveRing {
     pub(crate) fn snapshot(&self, now: Instant) -> UpSnapshot {
         let status = self.stack.status();
         let mut dropped = counters::dropped(self.stack.ring_stats());
-        dropped.insert("unlisted_address".to_owned(), self.udp.unlisted());
+        for (reason, count) in self.transport.dropped() {
+            *dropped.entry(reason.to_owned()).or_default() += count;
+        }
         UpSnapshot {
             cluster_name: self.config.cluster_name.to_string(),
             config_version: self.config.config_version,
+            transport: self.config.transport.name(),
+            secure: self.config.transport.is_protected(),
             me: self.config.me,
             state: status.ring.state,
             installed: self.installed,
@@ -275,7 +274,7 @@ impl ActiveRing {
                 .iter()
                 .map(|member| self.member_view(member, &status.config_versions))
                 .collect(),
-            links: self.link_views(now),
+            links: self.transport.links(now, self.config.params.token),
             token_rotation_max: self.stack.ring_stats().token_rotation_max,
             backlog: self.stack.ring_stats().backlog,
             counters: counters::counters(self.stack.ring_stats()),
@@ -292,27 +291,12 @@ impl ActiveRing {
         MemberView {
             node: member.node,
             name: member.name.clone(),
-            addresses: member.addresses.iter().map(ToString::to_string).collect(),
+            addresses: member.addresses.values().map(ToString::to_string).collect(),
             online: seen.is_some_and(|seen| seen.online),
             since: seen.map(|seen| seen.since),
             left_cleanly: seen.is_some_and(|seen| seen.left_cleanly),
             config_version: versions.get(&member.node).copied().flatten().unwrap_or_default(),
         }
-    }
-
-    fn link_views(&self, now: Instant) -> Vec<LinkView> {
-        let local = self.udp.local();
-        let timeout = self.config.params.token;
-        self.udp
-            .links()
-            .map(|(node, remote, counters)| LinkView {
-                node,
-                local,
-                remote,
-                connected: counters.last_rx.is_some_and(|last| now.saturating_duration_since(last) < timeout),
-                counters,
-            })
-            .collect()
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{
     config::RingConfig,
     error::Error,
     handle::{COMMANDS_MAX, Command, MULTICASTS_MAX, Multicast, RingHandle},
+    transport::Transport,
     view::{ConfigurationEvent, RingSnapshot, RingView},
 };
 
@@ -163,7 +164,11 @@ impl Driver {
                         ring.receive(now, DATAGRAMS_PER_TURN, &mut self.clients, &self.publisher);
                     }
                 }
-                Turn::Deadline => self.feed(now, Input::Timer),
+                Turn::Deadline => {
+                    if let Some(ring) = &mut self.ring {
+                        ring.handle_deadline(now, &mut self.clients, &self.publisher);
+                    }
+                }
                 Turn::Retry => self.retry(now),
             }
             self.finish_turn();
@@ -176,10 +181,10 @@ impl Driver {
         let deadline = self.ring.as_ref().and_then(ActiveRing::next_deadline);
         let sending = self.ring.as_ref().is_some_and(ActiveRing::takes_messages);
         let retry = self.failed.as_ref().map(|failed| failed.retry);
-        let socket = self.ring.as_ref().map(ActiveRing::socket);
+        let transport = self.ring.as_ref().map(ActiveRing::transport);
         tokio::select! {
             biased;
-            () = readable(socket) => Turn::Datagrams,
+            () = readable(transport) => Turn::Datagrams,
             () = until(deadline) => Turn::Deadline,
             () = until(retry) => Turn::Retry,
             command = self.commands.recv() => Turn::Command(command),
@@ -265,7 +270,7 @@ impl Driver {
             return Ok(Vec::new());
         };
         if let Some(ring) = &mut self.ring
-            && ring.is_same_node(&config)
+            && ring.config().fits_in_place(&config)
         {
             return ring.reconfigure(now, config, &mut self.clients, &self.publisher);
         }
@@ -284,7 +289,7 @@ impl Driver {
     }
 
     fn bring_up(&mut self, now: Instant, config: Arc<RingConfig>) -> Result<(), Error> {
-        let mut ring = ActiveRing::bring_up(&self.state_dir, config)?;
+        let mut ring = ActiveRing::bring_up(now, &self.state_dir, config)?;
         ring.start(now, self.clients.attached(), &mut self.clients, &self.publisher)?;
         self.ring = Some(ring);
         self.failed = None;
@@ -351,10 +356,10 @@ impl Driver {
     }
 }
 
-async fn readable(socket: Option<&crate::udp::Udp>) {
-    match socket {
-        Some(socket) => {
-            if let Err(error) = socket.readable().await {
+async fn readable(transport: Option<&Transport>) {
+    match transport {
+        Some(transport) => {
+            if let Err(error) = transport.readable().await {
                 log_runtime_end(&error);
                 std::future::pending::<()>().await;
             }

@@ -27,6 +27,12 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The ring's links cannot be set up as configured.
+    #[error("the links of the ring cannot be set up")]
+    Links(#[source] membership_core::knet::ConfigError),
+    /// The key of the ring cannot be used.
+    #[error("the packets of the ring cannot be protected as corosync.conf says (secauth, crypto_cipher, crypto_hash, keyfile)")]
+    Crypto(#[source] membership_core::knet::CryptoError),
     /// The ring id file cannot be read or written.
     #[error("cannot keep the ring id in {path}")]
     RingId {
@@ -89,6 +95,8 @@ impl Error {
         match self {
             Self::Config { .. } => "CONFIG_INVALID",
             Self::Bind { .. } => "ADDRESS_NOT_USABLE",
+            Self::Links(_) => "LINKS_NOT_USABLE",
+            Self::Crypto(_) => "KEY_NOT_USABLE",
             Self::RingId { .. } => "RING_ID_NOT_STORED",
             Self::StateDir { .. } => "STATE_DIRECTORY_NOT_USABLE",
             Self::Thread(_) => "THREAD_NOT_STARTED",
@@ -106,7 +114,7 @@ impl Error {
 
     fn code(&self) -> Code {
         match self {
-            Self::Config { .. } | Self::Bind { .. } => Code::FailedPrecondition,
+            Self::Config { .. } | Self::Bind { .. } | Self::Links(_) | Self::Crypto(_) => Code::FailedPrecondition,
             Self::RingId { .. } | Self::StateDir { .. } | Self::Thread(_) => Code::Internal,
             Self::Stopped | Self::NoRing(_) => Code::Unavailable,
             Self::GroupName(_) | Self::MessageTooLong { .. } | Self::Protocol(_) | Self::NotAttachable(_) => {

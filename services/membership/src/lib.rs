@@ -14,7 +14,8 @@
 //! | `driver.rs` | the ring's thread: wait, feed the stack, carry out its outputs |
 //! | `active.rs` | a ring that is up: stack, socket, ring id file, what is known of each node |
 //! | `clients.rs` | group members and attached engines, one batch of events per turn each |
-//! | `udp.rs`, `ring_id_file.rs` | the two things outside the process |
+//! | `transport/` | sockets: knet, udpu, udp |
+//! | `ring_id_file.rs` | the id of the last ring, kept |
 //! | `handle.rs`, `view.rs` | the way into the thread, and what it shows of itself |
 //! | `grpc/` | `MembershipService` |
 //! | `metrics.rs`, `error.rs` | what observers and callers see |
@@ -31,7 +32,7 @@ pub mod grpc;
 pub mod handle;
 mod metrics;
 pub mod ring_id_file;
-pub mod udp;
+pub mod transport;
 pub mod view;
 
 use config::ConfigSource;

@@ -9,7 +9,7 @@ use std::{
 use membership_core::srp::StateName;
 use quorate_types::{NodeId, RingId};
 
-use crate::udp::LinkCounters;
+use crate::transport::LinkCounters;
 
 /// The present configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -80,14 +80,35 @@ pub struct MemberView {
 pub struct LinkView {
     /// The other node.
     pub node: NodeId,
+    /// The link's number.
+    pub link: u8,
     /// Our end.
     pub local: SocketAddr,
     /// The other end.
     pub remote: SocketAddr,
-    /// Whether something arrived within the token timeout.
+    /// Whether pings are answered; without pings, whether something arrived within the token timeout.
     pub connected: bool,
     /// Traffic.
     pub counters: LinkCounters,
+    /// What pings tell; `None` on transports without.
+    pub pings: Option<PingView>,
+}
+
+/// What pings tell of a link.
+#[derive(Debug, Clone, Copy)]
+pub struct PingView {
+    /// Time from a ping to its answer: average of the last ones.
+    pub latency: Duration,
+    /// The shortest since the link is known.
+    pub latency_min: Duration,
+    /// The longest since the link is known.
+    pub latency_max: Duration,
+    /// Bytes of the largest packet that the path carries, with IP header.
+    pub mtu: u32,
+    /// Times the link came up.
+    pub ups: u64,
+    /// Times it went down.
+    pub downs: u64,
 }
 
 /// Everything about a ring that is up.
@@ -97,6 +118,10 @@ pub struct UpSnapshot {
     pub cluster_name: String,
     /// Version of corosync.conf in force.
     pub config_version: u64,
+    /// How packets travel: knet, udpu or udp.
+    pub transport: &'static str,
+    /// Whether packets are authenticated.
+    pub secure: bool,
     /// This node.
     pub me: NodeId,
     /// State of the Totem machine.

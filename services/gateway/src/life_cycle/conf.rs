@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use corosync_conf::{ClusterConf, ConfErrors, NewNode, Tree as ConfTree};
+use corosync_conf::{ClusterConf, ConfErrors, LinkMode, NewNode, Transport, Tree as ConfTree};
 use quorate_daemon::status;
 use quorate_types::{ClusterName, NodeId, NodeName};
 use tonic::{Code, Status};
@@ -38,8 +38,21 @@ pub struct NewCluster {
     pub node_id: NodeId,
     /// Its votes.
     pub votes: u32,
-    /// Its address.
+    /// Its address on each link, at least one.
+    pub links: Vec<NewLink>,
+    /// How packets travel; knet is protected, the others cannot be.
+    pub transport: Transport,
+    /// Which of several links a packet takes.
+    pub link_mode: LinkMode,
+}
+
+/// A link of a new cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewLink {
+    /// The first node's address.
     pub address: IpAddr,
+    /// `knet_link_priority`; `None` leaves it to the order of the links.
+    pub priority: Option<u8>,
 }
 
 impl NewCluster {
@@ -50,31 +63,47 @@ impl NewCluster {
     #[must_use]
     pub fn print(&self) -> String {
         let mut conf = ConfTree::default();
-        let settings = [
+        let protected = self.is_protected();
+        let mut settings = vec![
             ("totem.version", "2".to_owned()),
             ("totem.cluster_name", self.name.to_string()),
             ("totem.config_version", "1".to_owned()),
-            ("totem.transport", "udpu".to_owned()),
+            ("totem.transport", self.transport.to_string()),
             ("totem.ip_version", "ipv4-6".to_owned()),
-            ("totem.secauth", "off".to_owned()),
+            ("totem.secauth", if protected { "on" } else { "off" }.to_owned()),
             ("totem.token", TOKEN_MS.to_string()),
             ("totem.token_coefficient", TOKEN_COEFFICIENT_MS.to_string()),
-            ("totem.interface.linknumber", "0".to_owned()),
             ("quorum.provider", "corosync_votequorum".to_owned()),
             ("logging.to_syslog", "yes".to_owned()),
             ("logging.debug", "off".to_owned()),
         ];
+        if self.transport == Transport::Knet {
+            settings.insert(6, ("totem.link_mode", self.link_mode.as_str().to_owned()));
+        }
         for (key, value) in settings {
             conf.set(key, &value).expect("numbers, words and checked names can be written");
+        }
+        for (number, link) in (0..).zip(&self.links) {
+            conf.add_interface(number, link.priority).expect("numbers can be written");
         }
         let node = NewNode {
             name: self.node.clone(),
             id: self.node_id,
             votes: self.votes,
-            addresses: BTreeMap::from([(0, self.address.to_string())]),
+            addresses: self.addresses(),
         };
         conf.add_node(&node).expect("an IP address can be written");
         conf.print()
+    }
+
+    /// Whether the ring's packets are authenticated and encrypted.
+    #[must_use]
+    pub fn is_protected(&self) -> bool {
+        self.transport == Transport::Knet
+    }
+
+    fn addresses(&self) -> BTreeMap<u8, String> {
+        (0..).zip(self.links.iter().map(|link| link.address.to_string())).collect()
     }
 }
 
@@ -176,23 +205,51 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn the_first_configuration_is_valid_says_udpu_and_has_quick_timers() {
-        let cluster = NewCluster {
+    fn cluster(transport: Transport, links: &[(&str, Option<u8>)]) -> NewCluster {
+        let link = |(address, priority): &(&str, _)| NewLink {
+            address: address.parse().unwrap(),
+            priority: *priority,
+        };
+        NewCluster {
             name: "demo".parse().unwrap(),
             node: "n1".parse().unwrap(),
             node_id: NodeId::new(3).unwrap(),
             votes: 2,
-            address: "10.0.0.1".parse().unwrap(),
-        };
+            links: links.iter().map(link).collect(),
+            transport,
+            link_mode: LinkMode::Passive,
+        }
+    }
 
-        let conf = ClusterConf::parse(&cluster.print()).unwrap();
+    #[test]
+    fn the_first_configuration_is_valid_protected_and_has_quick_timers() {
+        let text = cluster(Transport::Knet, &[("10.0.0.1", None)]).print();
+        let conf = ClusterConf::parse(&text).unwrap();
 
-        assert_eq!(conf.totem.transport, Transport::Udpu);
+        assert_eq!(conf.totem.transport, Transport::Knet);
         assert_eq!((conf.totem.timing.token, conf.totem.timing.token_coefficient), (Some(1000), Some(125)));
-        assert!(!conf.totem.is_protected());
+        assert!(conf.totem.is_protected());
         assert_eq!((conf.totem.config_version, conf.expected_votes()), (1, 2));
         assert_eq!(conf.nodes[0].addresses[&0], "10.0.0.1");
         assert!(conf.check_for_join().errors.is_empty());
+    }
+
+    #[test]
+    fn every_link_has_its_section_and_its_priority() {
+        let text = cluster(Transport::Knet, &[("10.0.0.1", Some(5)), ("10.0.1.1", Some(9))]).print();
+        let conf = ClusterConf::parse(&text).unwrap();
+
+        let links: Vec<_> = conf.totem.interfaces.iter().map(|i| (i.link, i.knet_link_priority)).collect();
+        assert_eq!(links, [(0, Some(5)), (1, Some(9))]);
+        assert_eq!(conf.nodes[0].addresses[&1], "10.0.1.1");
+        assert!(conf.check_for_join().errors.is_empty(), "{text}");
+    }
+
+    #[test]
+    fn a_transport_that_protects_nothing_is_written_without_secauth() {
+        for transport in [Transport::Udpu, Transport::Udp] {
+            let conf = ClusterConf::parse(&cluster(transport, &[("10.0.0.1", None)]).print()).unwrap();
+            assert_eq!((conf.totem.transport, conf.totem.is_protected()), (transport, false));
+        }
     }
 }

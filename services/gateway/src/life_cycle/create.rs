@@ -2,7 +2,7 @@
 //!
 //! 1. Check everything; nothing is changed if anything fails.
 //! 2. Write the CA, the node's certificate and corosync.conf into the tree, which is still stand-alone.
-//! 3. Take over the certificate, write the node's own corosync.conf, tell the daemons.
+//! 3. Take over the certificate, write the ring's key and the node's own corosync.conf, tell the daemons.
 //! 4. Wait until ring, votes and tree work.
 //!
 //! Whatever fails after 1 is taken back.
@@ -10,25 +10,38 @@
 use std::{collections::BTreeSet, net::IpAddr, time::SystemTime};
 
 use bytes::Bytes;
+use corosync_conf::{LinkMode, Transport};
 use quorate_proto::{
     config::v1::EntryKind,
-    gateway::v1::{CreateClusterRequest, CreateClusterResponse},
+    gateway::v1::{self as proto, CreateClusterRequest, CreateClusterResponse},
 };
 use quorate_types::{ClusterName, NodeId};
+use rand::Rng as _;
 use tonic::{Code, Status};
 
-use super::{ThisNode, address, conf::NewCluster, ready, space};
+use super::{
+    ThisNode, address,
+    conf::{NewCluster, NewLink},
+    ready, space,
+};
 use crate::{
     ca::{CaError, ClusterCa},
+    files,
     identity::IdentityError,
     refusal::{Checks, followed, prefixed},
     roster,
     tree::{self, CA_CERTIFICATE, CA_KEY, COROSYNC_CONF},
 };
 
-/// Told at every creation, as the ring's packets are open today.
+/// Told where a transport was chosen that cannot protect its packets.
 const UNPROTECTED: &str = "the ring's packets are neither authenticated nor encrypted (secauth: off): anybody \
-     on the ring's network can read and forge them; run the ring on a network of its own that you trust";
+     on the ring's network can read and forge them; use the transport knet, or run the ring on a network of its own \
+     that you trust";
+/// Bytes of a new ring key. Source: `corosync-keygen` 3.1 and `pvecm keygen`.
+const AUTHKEY_BYTES: usize = 256;
+
+/// Links of a cluster. Source: spec `knet.md`, 2.
+const LINKS_MAX: usize = 8;
 
 /// Everything decided before anything is written.
 struct Plan {
@@ -52,6 +65,7 @@ pub async fn create(node: &ThisNode, request: CreateClusterRequest) -> Result<Cr
     let plan = check(node, &what, request).await?;
     let mut written = Vec::new();
     let directories = directories(node).await;
+    let had_key = files::read(&node.root.authkey()).is_ok_and(|key| key.is_some());
     match found(node, &what, &plan, &mut written).await {
         Ok(()) => {
             let ring = ready::ring_now(&node.daemons).await.ok();
@@ -63,7 +77,7 @@ pub async fn create(node: &ThisNode, request: CreateClusterRequest) -> Result<Cr
             })
         }
         Err(status) => {
-            let undone = undo(node, written, &directories).await;
+            let undone = undo(node, written, &directories, had_key).await;
             tracing::error!(reason = status.message(), undone, "creating the cluster failed");
             Err(followed(&status, &undone))
         }
@@ -72,7 +86,7 @@ pub async fn create(node: &ThisNode, request: CreateClusterRequest) -> Result<Cr
 
 async fn check(node: &ThisNode, what: &str, request: CreateClusterRequest) -> Result<Plan, Status> {
     let mut checks = Checks::default();
-    let mut warnings = vec![UNPROTECTED.to_owned()];
+    let mut warnings = Vec::new();
     let name = request.cluster_name.parse::<ClusterName>();
     if let Err(why) = &name {
         checks.fail("CLUSTER_NAME_INVALID", &request.cluster_name, format!("the cluster's name: {why}"));
@@ -85,20 +99,66 @@ async fn check(node: &ThisNode, what: &str, request: CreateClusterRequest) -> Re
     ready::all_answer(&node.daemons, &mut checks).await;
     space::check(&node.root, &mut checks);
     let addresses = address::resolve(&request.link_addresses, node.address, &mut checks, &mut warnings).await;
-    if request.link_addresses.len() > 1 {
-        let count = request.link_addresses.len();
-        let why = format!("{count} links were given, but the transport udpu has one; give one address");
-        checks.fail("LINKS_UNSUPPORTED", count, why);
+    let transport = match request.transport() {
+        proto::Transport::Unspecified | proto::Transport::Knet => Transport::Knet,
+        proto::Transport::Udpu => Transport::Udpu,
+        proto::Transport::Udp => Transport::Udp,
+    };
+    if transport != Transport::Knet {
+        warnings.push(UNPROTECTED.to_owned());
     }
+    let links = links(&addresses, &request, transport, &mut checks);
     checks.finish(what)?;
     let cluster = NewCluster {
         name: name.map_err(|why| Status::invalid_argument(why.to_string()))?,
         node: node.name.clone(),
         node_id: NodeId::new(request.node_id.max(1)).expect("at least 1"),
         votes,
-        address: addresses.first().copied().unwrap_or(node.address),
+        links,
+        transport,
+        link_mode: match request.link_mode() {
+            proto::LinkMode::Unspecified | proto::LinkMode::Passive => LinkMode::Passive,
+            proto::LinkMode::Active => LinkMode::Active,
+            proto::LinkMode::RoundRobin => LinkMode::RoundRobin,
+        },
     };
     Ok(Plan { cluster, warnings })
+}
+
+/// The links with their priorities.
+fn links(
+    addresses: &[IpAddr],
+    request: &CreateClusterRequest,
+    transport: Transport,
+    checks: &mut Checks,
+) -> Vec<NewLink> {
+    let (count, priorities) = (addresses.len(), &request.link_priorities);
+    if count > LINKS_MAX {
+        checks.fail("LINKS_TOO_MANY", count, format!("{count} links were given; a cluster has {LINKS_MAX} at most"));
+    }
+    if count > 1 && transport != Transport::Knet {
+        let why = format!("{count} links were given, but the transport {transport} has one; give one address, or use knet");
+        checks.fail("LINKS_UNSUPPORTED", count, why);
+    }
+    for (at, address) in addresses.iter().enumerate() {
+        if addresses[..at].contains(address) {
+            checks.fail("ADDRESS_REPEATED", address, format!("address {address} was given for two links"));
+        }
+    }
+    if !priorities.is_empty() && priorities.len() != request.link_addresses.len() {
+        let why = "give a priority for every link, or for none".to_owned();
+        checks.fail("LINK_PRIORITIES", priorities.len(), why);
+    }
+    let mut priority = |at: usize| {
+        let &number = priorities.get(at)?;
+        let priority = u8::try_from(number);
+        if priority.is_err() {
+            let why = format!("priority {number} of link {at} is above {}", u8::MAX);
+            checks.fail("LINK_PRIORITY_INVALID", number, why);
+        }
+        priority.ok()
+    };
+    addresses.iter().enumerate().map(|(at, &address)| NewLink { address, priority: priority(at) }).collect()
 }
 
 /// Notes where this node is known to be in a cluster already.
@@ -131,7 +191,7 @@ async fn found(node: &ThisNode, what: &str, plan: &Plan, written: &mut Vec<Writt
     let now = SystemTime::now();
     let ca = authority(node, plan, now, written).await.map_err(failed)?;
     let certificate =
-        certify(node, &ca, plan.cluster.address, now).map_err(|e| failed(certificate_failed(&e)))?;
+        certify(node, &ca, &plan.cluster.links, now).map_err(|e| failed(certificate_failed(&e)))?;
     let name = node.name.as_str();
     put(node, tree::certificate_path(name), certificate.clone().into(), written).await.map_err(failed)?;
     put(node, tree::gateway_path(name), format!("{}\n", node.gateway()).into(), written)
@@ -143,11 +203,25 @@ async fn found(node: &ThisNode, what: &str, plan: &Plan, written: &mut Vec<Writt
     node.identity
         .install(&certificate, ca.certificate_pem())
         .map_err(|error| failed(identity_failed(&error)))?;
+    if plan.cluster.is_protected() {
+        make_authkey(node).map_err(failed)?;
+    }
     node.write_conf(&conf).map_err(failed)?;
     node.reload_config(false).await.map_err(failed)?;
     node.reload_ring().await.map_err(failed)?;
     let waited = ready::wait(&node.daemons, &node.patience, None).await;
     waited.map_err(|late| not_ready(what, &late))
+}
+
+/// Makes the ring's key unless there is one, such as from `corosync-keygen`. Source: pvecm specification, 4.1.
+fn make_authkey(node: &ThisNode) -> Result<(), Status> {
+    let there = files::read(&node.root.authkey()).map_err(|error| super::local::file_failed(&error))?;
+    if there.is_some() {
+        return Ok(());
+    }
+    let mut key = [0; AUTHKEY_BYTES];
+    rand::rng().fill_bytes(&mut key);
+    node.write_authkey(&key)
 }
 
 /// The directories that guests' configurations go to.
@@ -177,10 +251,12 @@ async fn authority(
     Ok(ca)
 }
 
-fn certify(node: &ThisNode, ca: &ClusterCa, link: IpAddr, now: SystemTime) -> Result<String, CaError> {
+fn certify(node: &ThisNode, ca: &ClusterCa, links: &[NewLink], now: SystemTime) -> Result<String, CaError> {
     let mut subject = node.subject();
-    if !subject.addresses.contains(&link) {
-        subject.addresses.push(link);
+    for link in links {
+        if !subject.addresses.contains(&link.address) {
+            subject.addresses.push(link.address);
+        }
     }
     let request = node.identity.current().key.request(&node.name)?;
     ca.sign(&request, &subject, now)
@@ -213,7 +289,12 @@ async fn directories(node: &ThisNode) -> BTreeSet<String> {
 }
 
 /// Takes everything back; says what became of it.
-async fn undo(node: &ThisNode, written: Vec<Written>, directories: &BTreeSet<String>) -> String {
+async fn undo(
+    node: &ThisNode,
+    written: Vec<Written>,
+    directories: &BTreeSet<String>,
+    had_key: bool,
+) -> String {
     let mut left = Vec::new();
     note(&mut left, stop_ring(node).await);
     for Written { path, before } in written.into_iter().rev() {
@@ -230,6 +311,10 @@ async fn undo(node: &ThisNode, written: Vec<Written>, directories: &BTreeSet<Str
     // configd may have copied corosync.conf from the tree once more before it was deleted there.
     if node.remove_conf().is_ok_and(|there| there) {
         note(&mut left, reload_all(node).await);
+    }
+    if !had_key {
+        let removed = files::remove(&node.root.authkey());
+        note(&mut left, removed.map_err(|error| super::local::file_failed(&error)));
     }
     let own = node.identity.leave_cluster(&node.subject(), SystemTime::now());
     note(&mut left, own.map_err(|error| identity_failed(&error)));

@@ -32,7 +32,8 @@ pub(super) fn status(snapshot: RingSnapshot, node_name: &str) -> GetStatusRespon
     if let Some(up) = snapshot.up {
         response.cluster_name = up.cluster_name;
         response.config_version = up.config_version;
-        response.transport = "udpu".to_owned();
+        response.transport = up.transport.to_owned();
+        response.secure = up.secure;
         response.node_id = up.me.get();
         response.state = state(up.state).into();
         response.installed = up.installed.map(timestamp);
@@ -75,19 +76,29 @@ pub(super) fn members(up: UpSnapshot) -> Vec<Member> {
         .collect()
 }
 
-pub(super) fn link(link: LinkView) -> Link {
-    Link {
-        node_id: link.node.get(),
-        link: 0,
-        local_address: link.local.to_string(),
-        remote_address: link.remote.to_string(),
-        connected: link.connected,
-        tx_packets: link.counters.tx_packets,
-        tx_bytes: link.counters.tx_bytes,
-        rx_packets: link.counters.rx_packets,
-        rx_bytes: link.counters.rx_bytes,
-        tx_errors: link.counters.tx_errors,
+pub(super) fn link(view: LinkView) -> Link {
+    let mut link = Link {
+        node_id: view.node.get(),
+        link: view.link.into(),
+        local_address: view.local.to_string(),
+        remote_address: view.remote.to_string(),
+        connected: view.connected,
+        tx_packets: view.counters.tx_packets,
+        tx_bytes: view.counters.tx_bytes,
+        rx_packets: view.counters.rx_packets,
+        rx_bytes: view.counters.rx_bytes,
+        tx_errors: view.counters.tx_errors,
+        ..Link::default()
+    };
+    if let Some(pings) = view.pings {
+        link.latency = pings.latency.try_into().ok();
+        link.latency_min = pings.latency_min.try_into().ok();
+        link.latency_max = pings.latency_max.try_into().ok();
+        link.mtu = pings.mtu;
+        link.ups = pings.ups;
+        link.downs = pings.downs;
     }
+    link
 }
 
 pub(super) fn ids(nodes: &[NodeId]) -> Vec<u32> {
