@@ -11,37 +11,37 @@ use bytes::{Bytes, BytesMut};
 use super::window::Window;
 
 /// The longest packet in bytes.
-pub const PACKET_MAX: usize = 65_536;
+pub(super) const PACKET_MAX: usize = 65_536;
 /// Most pieces of one packet.
-pub const FRAGMENTS_MAX: usize = 255;
+pub(super) const FRAGMENTS_MAX: usize = 255;
 /// Packets of one sender that may be incomplete at a time.
-pub const BUFFERS: usize = 32;
+pub(super) const BUFFERS: usize = 32;
 /// A packet that is this far behind a new one is given up.
 const STALE: u16 = 33;
 
 /// How many pieces of `size` bytes a packet takes; `None` if it is too long.
 #[must_use]
-pub fn count(length: usize, size: usize) -> Option<u8> {
+pub(super) fn count(length: usize, size: usize) -> Option<u8> {
     let count = length.div_ceil(size.max(1)).max(1);
     u8::try_from(count).ok().filter(|_| length <= PACKET_MAX)
 }
 
 /// A piece of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fragment {
+pub(super) struct Fragment {
     /// The packet's sequence number.
-    pub seq: u16,
+    pub(super) seq: u16,
     /// Which piece, from 1.
-    pub number: u8,
+    pub(super) number: u8,
     /// How many there are, at least 2.
-    pub count: u8,
+    pub(super) count: u8,
     /// Its bytes.
-    pub piece: Bytes,
+    pub(super) piece: Bytes,
 }
 
 /// What became of a fragment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Taken {
+pub(super) enum Taken {
     /// It was kept; others are missing.
     Kept,
     /// It was the last one missing: the packet.
@@ -54,7 +54,7 @@ pub enum Taken {
 
 /// The incomplete packets of one sender.
 #[derive(Debug, Default)]
-pub struct Reassembly {
+pub(super) struct Reassembly {
     buffers: Vec<Buffer>,
     /// Counts fragments: the order in which buffers were used.
     clock: u64,
@@ -78,7 +78,7 @@ struct Buffer {
 
 impl Reassembly {
     /// Takes a fragment whose number is not a duplicate in `window`.
-    pub fn take(&mut self, window: &mut Window, fragment: &Fragment) -> Taken {
+    pub(super) fn take(&mut self, window: &mut Window, fragment: &Fragment) -> Taken {
         let Fragment { seq, number, count, .. } = *fragment;
         if count < 2 || number == 0 || number > count || fragment.piece.is_empty() {
             return Taken::Bad;
@@ -98,20 +98,20 @@ impl Reassembly {
     }
 
     /// Forgets everything that is incomplete.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.given_up += self.buffers.len() as u64;
         self.buffers.clear();
     }
 
     /// Packets of which some fragments came and others did not.
     #[must_use]
-    pub fn given_up(&self) -> u64 {
+    pub(super) fn given_up(&self) -> u64 {
         self.given_up
     }
 
     /// Bytes that are kept for incomplete packets.
     #[must_use]
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         let last = |buffer: &Buffer| buffer.last.as_ref().map_or(0, Bytes::len);
         self.buffers.iter().map(|buffer| buffer.bytes.capacity() + last(buffer)).sum()
     }

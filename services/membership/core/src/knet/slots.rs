@@ -18,7 +18,7 @@ use super::crypto::{CryptoConfig, CryptoError, OpenError, Overhead, Protection, 
 
 /// Settings in use, and those that are coming or going.
 #[derive(Debug)]
-pub struct Slots {
+pub(super) struct Slots {
     /// What packets are sent with; `None` = in clear.
     sending: Option<Protection>,
     /// What is accepted besides.
@@ -32,7 +32,7 @@ impl Slots {
     ///
     /// # Errors
     /// [`CryptoError`] when the settings do not hold.
-    pub fn new(config: &CryptoConfig, seed: [u8; 32]) -> Result<Self, CryptoError> {
+    pub(super) fn new(config: &CryptoConfig, seed: [u8; 32]) -> Result<Self, CryptoError> {
         let sending = Protection::new(config)?;
         Ok(Self { sending, other: None, salts: ChaCha20Rng::from_seed(seed) })
     }
@@ -41,7 +41,7 @@ impl Slots {
     ///
     /// # Errors
     /// [`CryptoError`] when the settings do not hold; nothing is changed then.
-    pub fn load(&mut self, config: &CryptoConfig) -> Result<(), CryptoError> {
+    pub(super) fn load(&mut self, config: &CryptoConfig) -> Result<(), CryptoError> {
         self.other = Some(Protection::new(config)?);
         Ok(())
     }
@@ -50,31 +50,31 @@ impl Slots {
     ///
     /// # Errors
     /// [`CryptoError::NothingLoaded`]; nothing is changed then.
-    pub fn switch(&mut self) -> Result<(), CryptoError> {
+    pub(super) fn switch(&mut self) -> Result<(), CryptoError> {
         let loaded = self.other.take().ok_or(CryptoError::NothingLoaded)?;
         self.other = Some(std::mem::replace(&mut self.sending, loaded));
         Ok(())
     }
 
     /// Accepts the settings in use alone.
-    pub fn drop_old(&mut self) {
+    pub(super) fn drop_old(&mut self) {
         self.other = None;
     }
 
     /// What sending adds to the length of a packet.
     #[must_use]
-    pub fn overhead(&self) -> Overhead {
+    pub(super) fn overhead(&self) -> Overhead {
         self.sending.as_ref().map(Protection::overhead).unwrap_or_default()
     }
 
     /// Packets are sent encrypted or at least authenticated.
     #[must_use]
-    pub fn is_protected(&self) -> bool {
+    pub(super) fn is_protected(&self) -> bool {
         self.sending.is_some()
     }
 
     /// The datagram of a packet that is given in pieces. Allocates once.
-    pub fn seal(&mut self, pieces: &[&[u8]]) -> Bytes {
+    pub(super) fn seal(&mut self, pieces: &[&[u8]]) -> Bytes {
         if let Some(protection) = &self.sending {
             let mut salt = [0; SALT];
             self.salts.fill_bytes(&mut salt);
@@ -91,7 +91,7 @@ impl Slots {
     ///
     /// # Errors
     /// [`OpenError`] when no accepted settings fit; nothing in it was looked at unless authentic.
-    pub fn open(&self, datagram: Bytes) -> Result<Bytes, OpenError> {
+    pub(super) fn open(&self, datagram: Bytes) -> Result<Bytes, OpenError> {
         let mut refused = OpenError::TooShort;
         let keys = [self.sending.as_ref(), self.other.as_ref().and_then(Option::as_ref)];
         for protection in keys.into_iter().flatten() {

@@ -11,13 +11,13 @@
 //! Source: knet specification, section 4.
 
 /// Sequence numbers that the window covers.
-pub const WINDOW: u16 = 4096;
+pub(super) const WINDOW: u16 = 4096;
 
 const WORDS: usize = WINDOW as usize / 64;
 
 /// What was seen of one sender.
 #[derive(Debug, Clone)]
-pub struct Window {
+pub(super) struct Window {
     /// The highest number taken; `None` before the first.
     highest: Option<u16>,
     delivered: Bits,
@@ -31,7 +31,7 @@ pub struct Window {
 
 /// What a data packet's number says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seen {
+pub(super) enum Seen {
     /// Not delivered yet.
     New,
     /// Not delivered yet, and so far from the numbers before that nothing of them counts any more.
@@ -56,7 +56,7 @@ impl Default for Window {
 impl Window {
     /// Looks up the number of a data packet and moves the window if it is ahead. It counts as
     /// delivered with [`Window::set_delivered`] only.
-    pub fn look_up(&mut self, seq: u16) -> Seen {
+    pub(super) fn look_up(&mut self, seq: u16) -> Seen {
         self.data_since_forced = true;
         let Some(highest) = self.highest else {
             self.highest = Some(seq);
@@ -79,13 +79,13 @@ impl Window {
     }
 
     /// The packet of this number was delivered.
-    pub fn set_delivered(&mut self, seq: u16) {
+    pub(super) fn set_delivered(&mut self, seq: u16) {
         self.delivered.set(seq);
     }
 
     /// Notes that fragments of this number are being collected. `false` if that was noted before:
     /// they were given up.
-    pub fn begin(&mut self, seq: u16) -> bool {
+    pub(super) fn begin(&mut self, seq: u16) -> bool {
         let is_first = !self.begun.has(seq);
         self.begun.set(seq);
         is_first
@@ -94,7 +94,7 @@ impl Window {
     /// Takes a ping. `true` if the sender has begun again, so that its window was forgotten and its
     /// fragments must be: a timed ping with number 0 that had another number before, or a forced
     /// ping with a new number and no data since the forced ping before.
-    pub fn take_ping(&mut self, seq: u16, is_timed: bool) -> bool {
+    pub(super) fn take_ping(&mut self, seq: u16, is_timed: bool) -> bool {
         let begins_again = if is_timed {
             self.timed.replace(seq) != Some(seq) && seq == 0
         } else {
@@ -142,7 +142,7 @@ impl Bits {
 
 /// The number after `seq`; 0 is skipped.
 #[must_use]
-pub fn next_seq(seq: u16) -> u16 {
+pub(super) fn next_seq(seq: u16) -> u16 {
     seq.checked_add(1).unwrap_or(1)
 }
 
