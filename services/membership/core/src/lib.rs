@@ -18,6 +18,7 @@
 pub mod cfg;
 pub mod cmap;
 pub mod cpg;
+pub mod knet;
 pub mod pg;
 pub mod service;
 pub mod srp;
