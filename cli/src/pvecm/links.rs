@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn one_priority_gives_every_link_one() {
-        assert_eq!(links("--link0 10.0.0.1").unwrap().priorities, []);
+        assert!(links("--link0 10.0.0.1").unwrap().priorities.is_empty());
         let two = links("--link0 10.0.0.1 --link1 10.1.0.1,priority=20").unwrap();
         assert_eq!(two.priorities, [1, 20]);
     }

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -48,7 +48,13 @@ pub(crate) struct ActiveRing {
     seen: BTreeMap<NodeId, Seen>,
     said_good_bye: BTreeSet<NodeId>,
     installed: Option<SystemTime>,
+    /// A new key is loaded; until then its use waits for the others to have it, too.
+    key_change: Option<Instant>,
 }
+
+/// How long the use of a new key waits for members that do not say which configuration they have, as corosync says
+/// it only when a ring forms.
+const KEY_CHANGE_WAIT: Duration = Duration::from_secs(5);
 
 impl ActiveRing {
     /// Opens the sockets and the ring id file; nothing is sent yet.
@@ -82,6 +88,7 @@ impl ActiveRing {
             seen: BTreeMap::new(),
             said_good_bye: BTreeSet::new(),
             installed: None,
+            key_change: None,
         })
     }
 
@@ -117,7 +124,7 @@ impl ActiveRing {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        [self.stack.next_deadline(), self.transport.next_deadline()].into_iter().flatten().min()
+        [self.stack.next_deadline(), self.transport.next_deadline(), self.key_change].into_iter().flatten().min()
     }
 
     /// Something is due: at the ring, at its links, or at both.
@@ -127,6 +134,26 @@ impl ActiveRing {
         }
         if self.stack.next_deadline().is_some_and(|due| due <= now) {
             self.feed(now, Input::Timer, clients, publisher);
+        }
+        self.advance_key_change(now, clients, publisher);
+    }
+
+    /// Uses the new key once every member of the ring has it: whoever had it not would hear nobody.
+    fn advance_key_change(&mut self, now: Instant, clients: &mut Clients, publisher: &Publisher) {
+        let Some(until) = self.key_change else { return };
+        let status = self.stack.status();
+        let version = self.config.config_version;
+        let has_it = |node: &NodeId| {
+            *node == self.config.me
+                || status.config_versions.get(node).copied().flatten().is_some_and(|theirs| theirs >= version)
+        };
+        let everybody = status.ring.members.iter().all(has_it);
+        if everybody || until <= now {
+            if !everybody {
+                tracing::warn!(config_version = version, "not every member says that it has the new key; it is used now");
+            }
+            self.key_change = None;
+            self.feed(now, Input::CryptoReconfig { phase: 1 }, clients, publisher);
         }
     }
 
@@ -143,7 +170,9 @@ impl ActiveRing {
         clients: &mut Clients,
         publisher: &Publisher,
     ) -> Result<Vec<String>, Error> {
-        self.transport.reconfigure(now, &config)?;
+        if self.transport.reconfigure(now, &config)? {
+            self.key_change = Some(now + KEY_CHANGE_WAIT);
+        }
         self.config = Arc::new(config);
         tracing::info!(
             config_version = self.config.config_version,
@@ -168,6 +197,7 @@ impl ActiveRing {
             }
             self.feed(now, Input::Datagram(datagram), clients, publisher);
         }
+        self.advance_key_change(now, clients, publisher);
     }
 
     /// Says good-bye to the other members.
@@ -207,6 +237,12 @@ impl ActiveRing {
                     tracing::error!(%by, reason, "another member told this node to leave");
                     self.failure =
                         Some(Error::NoRing("another member of the cluster told this node to leave".into()));
+                }
+                Output::CryptoPhase { phase } => {
+                    self.transport.crypto_phase(phase);
+                    if phase == 1 {
+                        self.stack.handle_input(now, Input::CryptoReconfig { phase: 2 });
+                    }
                 }
                 Output::ReloadRequested { by } => {
                     tracing::info!(%by, "a member asks for a reload of corosync.conf")

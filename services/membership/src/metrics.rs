@@ -13,7 +13,7 @@ use prometheus_client::{
 use quorate_daemon::Metrics;
 use tokio::sync::watch;
 
-use crate::{handle::RingHandle, view::RingSnapshot};
+use crate::{handle::RingHandle, view::{LinkView, RingSnapshot}};
 
 /// Adds the ring's metrics to the daemon's registry.
 pub(crate) fn register(metrics: &Metrics, ring: &RingHandle) {
@@ -125,43 +125,64 @@ impl Collector for RingCollector {
             "reason",
             up.dropped.iter().map(|(name, &count)| (Cow::from(name), count)),
         )?;
-        let link = |pick: fn(&crate::udp::LinkCounters) -> u64| {
-            up.links.iter().map(move |link| (Cow::from(link.node.to_string()), pick(&link.counters)))
-        };
-        counters(
-            encoder,
-            "membership_link_tx_packets",
-            "Packets sent to a node",
-            "node",
-            link(|counters| counters.tx_packets),
-        )?;
-        counters(
-            encoder,
-            "membership_link_rx_packets",
-            "Packets received from a node",
-            "node",
-            link(|counters| counters.rx_packets),
-        )?;
-        counters(
-            encoder,
-            "membership_link_tx_bytes",
-            "Bytes sent to a node",
-            "node",
-            link(|counters| counters.tx_bytes),
-        )?;
-        counters(
-            encoder,
-            "membership_link_rx_bytes",
-            "Bytes received from a node",
-            "node",
-            link(|counters| counters.rx_bytes),
-        )?;
-        counters(
-            encoder,
+        links(encoder, &up.links)
+    }
+}
+
+fn links(encoder: &mut DescriptorEncoder<'_>, links: &[LinkView]) -> Encoded {
+    let counters: [(&str, &str, fn(&LinkView) -> u64); 5] = [
+        ("membership_link_tx_packets", "Packets sent to a node", |link| link.counters.tx_packets),
+        ("membership_link_rx_packets", "Packets received from a node", |link| link.counters.rx_packets),
+        ("membership_link_tx_bytes", "Bytes sent to a node", |link| link.counters.tx_bytes),
+        ("membership_link_rx_bytes", "Bytes received from a node", |link| link.counters.rx_bytes),
+        (
             "membership_link_tx_errors",
             "Sends that the operating system refused; growth means a full buffer or no route",
-            "node",
-            link(|counters| counters.tx_errors),
-        )
+            |link| link.counters.tx_errors,
+        ),
+    ];
+    for (name, help, pick) in counters {
+        let mut family = encoder.encode_descriptor(name, help, None, ConstCounter::new(0_u64).metric_type())?;
+        for link in links {
+            ConstCounter::new(pick(link)).encode(family.encode_family(&labels(link))?)?;
+        }
     }
+    let gauges: [(&str, &str, Option<&Unit>, fn(&LinkView) -> Option<f64>); 4] = [
+        (
+            "membership_link_connected",
+            "1 while the link to a node is up; 0 for longer than a moment means a broken cable, switch or node",
+            None,
+            |link| Some(if link.connected { 1.0 } else { 0.0 }),
+        ),
+        (
+            "membership_link_latency",
+            "Time from a ping to its answer, average of the last ones (knet); above 2 ms a ring is not comfortable",
+            Some(&Unit::Seconds),
+            |link| link.pings.map(|pings| pings.latency.as_secs_f64()),
+        ),
+        (
+            "membership_link_mtu",
+            "Largest packet that the path to a node carries, with its IP header (knet)",
+            Some(&Unit::Bytes),
+            |link| link.pings.map(|pings| pings.mtu.into()),
+        ),
+        (
+            "membership_link_downs",
+            "Times that the link to a node went down (knet); growth means an unstable network",
+            None,
+            |link| link.pings.map(|pings| pings.downs as f64),
+        ),
+    ];
+    for (name, help, unit, pick) in gauges {
+        let mut family =
+            encoder.encode_descriptor(name, help, unit, ConstGauge::new(0.0_f64).metric_type())?;
+        for (link, value) in links.iter().filter_map(|link| Some((link, pick(link)?))) {
+            ConstGauge::new(value).encode(family.encode_family(&labels(link))?)?;
+        }
+    }
+    Ok(())
+}
+
+fn labels(link: &LinkView) -> [(&'static str, String); 2] {
+    [("node", link.node.to_string()), ("link", link.link.to_string())]
 }

@@ -253,6 +253,7 @@ impl MembershipDaemon {
             Output::Killed { by, reason } => {
                 self.effects.push_back(Effect::Exit(format!("killed by {by}: {reason}")));
             }
+            Output::CryptoPhase { phase } => self.note(format!("crypto phase {phase}")),
             Output::ReloadRequested { by } => self.note(format!("reload requested by {by}")),
         }
     }

@@ -16,7 +16,7 @@ use quorate_proto::{
     gateway::v1::{self as proto, CreateClusterRequest, CreateClusterResponse},
 };
 use quorate_types::{ClusterName, NodeId};
-use rand::Rng as _;
+use rand::RngCore as _;
 use tonic::{Code, Status};
 
 use super::{

@@ -1,6 +1,6 @@
 //! Creating a cluster, and what is left when it fails: nothing.
 
-use quorate_proto::gateway::v1::{CreateClusterRequest, GetNodeRequest};
+use quorate_proto::gateway::v1::{CreateClusterRequest, GetNodeRequest, Transport};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -19,8 +19,10 @@ async fn a_created_cluster_is_quorate_and_its_files_are_in_the_tree() {
 
     let answer = node.operator().create_cluster(request).await.unwrap().into_inner();
 
-    assert!(answer.warnings[0].contains("neither authenticated nor encrypted"));
+    assert!(answer.warnings.is_empty(), "{:?}", answer.warnings);
     let conf = world.conf();
+    assert!(conf.totem.is_protected());
+    assert_eq!(std::fs::read(node.root.authkey()).unwrap().len(), 256);
     assert_eq!((conf.nodes[0].id.get(), conf.nodes[0].votes), (4, 2));
     assert_eq!(std::fs::read_to_string(node.root.corosync_conf()).unwrap(), answer.corosync_conf);
     let paths = world.paths();
@@ -44,7 +46,9 @@ async fn all_failed_checks_are_told_together_and_nothing_is_changed() {
     let request = CreateClusterRequest {
         cluster_name: "much-too-long-a-name".into(),
         votes: Some(0),
-        link_addresses: vec!["192.0.2.1".into(), "no-such-host.invalid".into()],
+        link_addresses: vec!["192.0.2.1".into(), "127.0.0.9".into(), "no-such-host.invalid".into()],
+        link_priorities: vec![1, 256],
+        transport: Transport::Udp.into(),
         ..CreateClusterRequest::default()
     };
 
@@ -60,10 +64,28 @@ async fn all_failed_checks_are_told_together_and_nothing_is_changed() {
             "VOTES_INVALID",
             "ADDRESS_NOT_LOCAL",
             "ADDRESS_UNRESOLVABLE",
-            "LINKS_UNSUPPORTED"
+            "LINKS_UNSUPPORTED",
+            "LINK_PRIORITIES",
+            "LINK_PRIORITY_INVALID"
         ]
     );
     assert!(world.paths().is_empty() && !node.is_in_cluster());
+}
+
+#[tokio::test]
+async fn a_transport_without_protection_is_warned_of_and_gets_no_key() {
+    let world = World::new();
+    let node = TestNode::start(&world, "n1", true).await;
+    let request = CreateClusterRequest {
+        cluster_name: "demo".into(),
+        transport: Transport::Udpu.into(),
+        ..CreateClusterRequest::default()
+    };
+
+    let answer = node.operator().create_cluster(request).await.unwrap().into_inner();
+
+    assert!(answer.warnings[0].contains("neither authenticated nor encrypted"));
+    assert!(!world.conf().totem.is_protected() && !node.root.authkey().exists());
 }
 
 #[tokio::test]

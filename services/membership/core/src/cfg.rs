@@ -87,6 +87,15 @@ impl CfgMessage {
     }
 }
 
+/// The next step of this node's change of keys. Every node changes its own; the message tells the sender alone where
+/// in the order it does so. Source: knet specification, 7.5.
+#[must_use]
+pub fn crypto_reconfig(phase: u32) -> Bytes {
+    let mut out = service::message(service::id(CFG, FUNCTION_CRYPTO), 24, 24);
+    put_u32(&mut out, 16, phase);
+    out.into()
+}
+
 fn reason(bytes: &[u8]) -> Result<String, MessageError> {
     let length = usize::from(u16_at(bytes, 24).ok_or(MessageError::Truncated)?).min(REASON_MAX);
     let text = bytes.get(32..32 + length).ok_or(MessageError::Truncated)?;
@@ -111,6 +120,12 @@ mod tests {
             };
             assert!(reason.starts_with(&arrived) && arrived.len() >= reason.len().min(254));
         }
+    }
+
+    #[test]
+    fn a_step_of_a_change_of_keys_carries_its_number() {
+        let read = CfgMessage::from_wire(FUNCTION_CRYPTO, &crypto_reconfig(2));
+        assert_eq!(read, Ok(CfgMessage::CryptoReconfig { phase: 2 }));
     }
 
     #[test]

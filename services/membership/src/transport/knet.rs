@@ -22,7 +22,7 @@ use membership_core::{
 };
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use quorate_types::NodeId;
-use rand::Rng as _;
+use rand::RngCore as _;
 use tokio::{io::Interest, net::UdpSocket};
 
 use super::{bind_failed, peers::LinkCounters, socket};

@@ -112,6 +112,11 @@ pub enum Input {
     },
     /// Ask every node to read its configuration again.
     ReloadConfig,
+    /// Order a step of this node's change of keys: it comes back as [`Output::CryptoPhase`].
+    CryptoReconfig {
+        /// 1 send with the new key, 2 refuse the old one.
+        phase: u32,
+    },
     /// Make a node end itself.
     KillNode {
         /// Which.
@@ -193,6 +198,11 @@ pub enum Output {
         by: NodeId,
         /// Text for the log.
         reason: String,
+    },
+    /// This node's own [`Input::CryptoReconfig`] came back in order.
+    CryptoPhase {
+        /// 1 send with the new key, 2 refuse the old one.
+        phase: u32,
     },
     /// Read the configuration again.
     ReloadRequested {

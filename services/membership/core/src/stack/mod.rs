@@ -70,7 +70,7 @@ pub use sending::{BACKLOG_MAX, GROUP_PAYLOAD_MAX};
 pub use status::{StackStats, StackStatus, SyncProgress};
 
 use crate::{
-    cfg::CfgMessage,
+    cfg::{self, CfgMessage},
     cmap::{self, Cmap},
     cpg::{ChangeReason, Cpg, CpgMessage, GroupName, ProcessTable},
     pg::{Assembler, Group},
@@ -166,6 +166,10 @@ impl Stack {
             }
             Input::ReloadConfig => {
                 let message = CfgMessage::reload_config(self.me);
+                self.stage(Phase::Normal, message, Bytes::new(), Guarantee::Safe);
+            }
+            Input::CryptoReconfig { phase } => {
+                let message = cfg::crypto_reconfig(phase);
                 self.stage(Phase::Normal, message, Bytes::new(), Guarantee::Safe);
             }
             Input::KillNode { node, reason } => {
@@ -330,6 +334,11 @@ impl Stack {
             }
             Ok(CfgMessage::ReloadConfig { .. }) => {
                 self.outputs.push_back(Output::ReloadRequested { by: from });
+            }
+            Ok(CfgMessage::CryptoReconfig { phase }) => {
+                if from == self.me {
+                    self.outputs.push_back(Output::CryptoPhase { phase });
+                }
             }
             Ok(other) => tracing::info!(%from, message = ?other, "administration of another node"),
             Err(_) => self.stats.malformed += 1,
