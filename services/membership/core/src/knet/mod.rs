@@ -167,14 +167,23 @@ impl Links {
         self.crypto.load(config)
     }
 
-    /// Second step, when this node's own phase 1 message was delivered: sends with the new settings.
+    /// Second step, when this node's own phase 1 message was delivered: sends with the new settings,
+    /// in pieces of the least size until each link's MTU is found anew.
     ///
     /// # Errors
     /// [`CryptoError::NothingLoaded`]; nothing is changed then.
-    pub fn switch_sending(&mut self) -> Result<(), CryptoError> {
+    pub fn switch_sending(&mut self, now: Instant) -> Result<(), CryptoError> {
         self.crypto.switch()?;
         tracing::info!(protected = self.crypto.is_protected(), "knet crypto switched");
+        let links: Vec<(NodeId, u8)> = self.all_links().map(|(node, number, _)| (node, number)).collect();
+        for (node, number) in links {
+            let link = self.hosts.get_mut(&node).and_then(|host| host.links.get_mut(&number));
+            let probe = link.and_then(|link| link.restart_discovery(now));
+            self.send_probe(node, number, probe);
+        }
+        self.deadline_moved = true;
         self.refresh();
+        self.find_deadline(now);
         Ok(())
     }
 
@@ -198,7 +207,8 @@ impl Links {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let incomplete = self.hosts.values().map(|host| host.reassembly.given_up()).sum::<u64>();
-        Stats { incomplete: self.stats.incomplete + incomplete, ..self.stats.clone() }
+        let reassembly_bytes = self.hosts.values().map(|host| host.reassembly.bytes()).sum();
+        Stats { incomplete: self.stats.incomplete + incomplete, reassembly_bytes, ..self.stats.clone() }
     }
 
     /// The counters of each link, by host and link.
