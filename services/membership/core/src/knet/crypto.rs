@@ -254,7 +254,7 @@ impl Protection {
         let Some(cipher) = &self.cipher else {
             return Ok(datagram.slice(..end));
         };
-        if (end - SALT) % BLOCK != 0 {
+        if !(end - SALT).is_multiple_of(BLOCK) {
             return Err(OpenError::BadCiphertext);
         }
         let mut clear = BytesMut::from(datagram);

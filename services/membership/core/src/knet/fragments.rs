@@ -23,7 +23,7 @@ const STALE: u16 = 33;
 #[must_use]
 pub(super) fn count(length: usize, size: usize) -> Option<u8> {
     let count = length.div_ceil(size.max(1)).max(1);
-    u8::try_from(count).ok().filter(|_| length <= PACKET_MAX)
+    u8::try_from(count).ok().filter(|_| count <= FRAGMENTS_MAX && length <= PACKET_MAX)
 }
 
 /// A piece of a packet.

@@ -208,6 +208,13 @@ impl Link {
         self.stats.mtu = self.mtu;
     }
 
+    /// Assumes what is sure to pass and begins to search anew, since datagrams have other lengths now;
+    /// returns the size to probe.
+    pub(super) fn restart_discovery(&mut self, now: Instant) -> Option<u16> {
+        self.fall_back();
+        self.begin_discovery(now)
+    }
+
     /// Begins to search for the MTU if it is to be discovered; returns the size to probe.
     pub(super) fn begin_discovery(&mut self, now: Instant) -> Option<u16> {
         if !self.up || matches!(self.policy, MtuPolicy::Fixed(_)) {

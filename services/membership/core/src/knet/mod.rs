@@ -18,6 +18,7 @@
 //! - `window.rs`, `fragments.rs` what was received from a host
 //! - `link.rs`, `mtu.rs` one link: its state and its MTU
 //! - `host.rs`, `routes.rs` which links are used
+//! - `reconfigure.rs` hosts and links that come, go or change
 //! - `io.rs`, `config.rs`, `stats.rs` what crosses the border
 //!
 //! ```
@@ -48,6 +49,7 @@ mod link;
 mod mtu;
 pub mod packet;
 mod receive;
+mod reconfigure;
 mod routes;
 mod send;
 mod slots;
@@ -68,12 +70,7 @@ pub use self::{
     io::{Input, LinkStatus, Output, Recipients},
     stats::{Direction, Drop, Latency, LinkStats, Stats, Traffic},
 };
-use self::{
-    host::Host,
-    link::{Link, MtuPolicy},
-    routes::Routes,
-    slots::Slots,
-};
+use self::{host::Host, link::Link, routes::Routes, slots::Slots};
 
 /// This node's links to all others: one input, then drain all outputs, in order.
 #[derive(Debug)]
@@ -167,14 +164,23 @@ impl Links {
         self.crypto.load(config)
     }
 
-    /// Second step, when this node's own phase 1 message was delivered: sends with the new settings.
+    /// Second step, when this node's own phase 1 message was delivered: sends with the new settings,
+    /// in pieces of the least size until each link's MTU is found anew.
     ///
     /// # Errors
     /// [`CryptoError::NothingLoaded`]; nothing is changed then.
-    pub fn switch_sending(&mut self) -> Result<(), CryptoError> {
+    pub fn switch_sending(&mut self, now: Instant) -> Result<(), CryptoError> {
         self.crypto.switch()?;
         tracing::info!(protected = self.crypto.is_protected(), "knet crypto switched");
+        let links: Vec<(NodeId, u8)> = self.all_links().map(|(node, number, _)| (node, number)).collect();
+        for (node, number) in links {
+            let link = self.hosts.get_mut(&node).and_then(|host| host.links.get_mut(&number));
+            let probe = link.and_then(|link| link.restart_discovery(now));
+            self.send_probe(node, number, probe);
+        }
+        self.deadline_moved = true;
         self.refresh();
+        self.find_deadline(now);
         Ok(())
     }
 
@@ -198,7 +204,8 @@ impl Links {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let incomplete = self.hosts.values().map(|host| host.reassembly.given_up()).sum::<u64>();
-        Stats { incomplete: self.stats.incomplete + incomplete, ..self.stats.clone() }
+        let reassembly_bytes = self.hosts.values().map(|host| host.reassembly.bytes()).sum();
+        Stats { incomplete: self.stats.incomplete + incomplete, reassembly_bytes, ..self.stats.clone() }
     }
 
     /// The counters of each link, by host and link.
@@ -291,52 +298,6 @@ impl Links {
         self.send_probe(node, number, next);
         self.deadline_moved = true;
         self.refresh();
-    }
-
-    /// Takes over another configuration. This node's id stays what it was.
-    fn reconfigure(&mut self, now: Instant, config: CheckedConfig) {
-        let me = self.config.me;
-        self.config = CheckedConfig { me, ..config };
-        let wanted = self.config.config.hosts.clone();
-        let gone = self.hosts.keys().filter(|node| !wanted.contains_key(node)).copied();
-        for node in gone.collect::<Vec<_>>() {
-            self.remove_links(node, |_, _| true);
-            self.refresh();
-            let incomplete = self.hosts.remove(&node).map_or(0, |host| host.reassembly.given_up());
-            self.stats.incomplete += incomplete;
-        }
-        for (node, addresses) in wanted {
-            self.remove_links(node, |number, link| addresses.get(&number) != Some(&link.remote));
-            for (number, remote) in addresses {
-                self.configure_link(now, node, number, remote);
-            }
-        }
-        self.deadline_moved = true;
-        self.refresh();
-    }
-
-    fn remove_links(&mut self, node: NodeId, is_gone: impl Fn(u8, &Link) -> bool) {
-        let Some(host) = self.hosts.get_mut(&node) else {
-            return;
-        };
-        let gone: Vec<u8> =
-            host.links.iter().filter(|(number, link)| is_gone(**number, link)).map(|(&n, _)| n).collect();
-        let removed: Vec<(u8, Option<Link>)> = gone.into_iter().map(|n| (n, host.links.remove(&n))).collect();
-        for (number, _) in removed.into_iter().filter(|(_, link)| link.as_ref().is_some_and(Link::is_up)) {
-            self.link_changed(node, number, false);
-        }
-    }
-
-    fn configure_link(&mut self, now: Instant, node: NodeId, number: u8, remote: SocketAddr) {
-        let settings = self.config.link(number);
-        let interval = self.config.config.pmtud_interval;
-        let policy = self.config.config.mtu.map_or(MtuPolicy::Discover(interval), MtuPolicy::Fixed);
-        let host = self.hosts.entry(node).or_default();
-        let link = host.links.entry(number).or_insert_with(|| Link::new(now, remote, settings, policy));
-        link.settings = settings;
-        let begins = link.set_policy(policy);
-        let probe = if begins { link.begin_discovery(now) } else { None };
-        self.send_probe(node, number, probe);
     }
 
     fn link_changed(&mut self, node: NodeId, link: u8, up: bool) {

@@ -113,6 +113,8 @@ pub struct Stats {
     pub delivered: u64,
     /// Packets of which some fragments came and others did not. A high value means loss.
     pub incomplete: u64,
+    /// Bytes that are kept for packets that are incomplete now. Bounded: 32 packets per host.
+    pub reassembly_bytes: usize,
     pub(super) dropped: [u64; Drop::ALL.len()],
 }
 

@@ -92,11 +92,15 @@ impl Window {
     }
 
     /// Takes a ping. `true` if the sender has begun again, so that its window was forgotten and its
-    /// fragments must be: a timed ping with number 0 that had another number before, or a forced
+    /// fragments must be: a timed ping with number 0, after another number or after data, or a forced
     /// ping with a new number and no data since the forced ping before.
+    ///
+    /// Differs: the reference does not look at data, and misses a sender that begins again before
+    /// its first data was followed by a ping.
     pub(super) fn take_ping(&mut self, seq: u16, is_timed: bool) -> bool {
         let begins_again = if is_timed {
-            self.timed.replace(seq) != Some(seq) && seq == 0
+            let is_new = self.timed.replace(seq) != Some(seq);
+            seq == 0 && (is_new || self.highest.is_some())
         } else {
             let is_new = self.forced.replace(seq) != Some(seq);
             is_new && !std::mem::take(&mut self.data_since_forced)
@@ -206,6 +210,15 @@ mod tests {
         assert!(!window.take_ping(0, true), "the same ping over another link");
         // then its low numbers are new
         assert!(take(&mut window, 1) && take(&mut window, 2));
+    }
+
+    #[test]
+    fn a_sender_that_begins_again_right_after_its_first_data_is_noticed() {
+        let mut window = Window::default();
+        window.take_ping(0, true);
+        assert!(take(&mut window, 1));
+        assert!(window.take_ping(0, true) && !window.take_ping(0, true));
+        assert!(take(&mut window, 1));
     }
 
     #[test]

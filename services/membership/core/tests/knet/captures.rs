@@ -186,8 +186,8 @@ fn our_links_take_everything_that_a_recorded_node_received() {
         (pcap::AES_OPENSSL, 3, pcap::aes256_sha256()),
         (pcap::AES_NSS, 2, pcap::aes256_sha256()),
     ] {
-        let (all, mut replay) = replay(file, 1, nodes, &crypto);
-        let received: Vec<&Recorded> = all.iter().filter(|r| r.to.to_string() == "10.77.0.11:5405").collect();
+        let (all, mut replay) = replay(file, 2, nodes, &crypto);
+        let received: Vec<&Recorded> = all.iter().filter(|r| r.to.to_string() == "10.77.0.12:5405").collect();
 
         for recorded in &received {
             replay.feed(recorded);
@@ -222,7 +222,7 @@ fn a_recorded_change_of_keys_is_followed() {
             round_trip(&packet, &mut kinds);
             encrypted += 1;
             if encrypted == 1 {
-                replay.links.switch_sending().unwrap();
+                replay.links.switch_sending(replay.now(recorded)).unwrap();
             }
         } else {
             round_trip(&recorded.datagram, &mut kinds);

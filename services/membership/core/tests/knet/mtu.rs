@@ -39,7 +39,8 @@ fn a_path_that_is_narrower_than_the_interface_is_found_out() {
         network.run(40_000);
         // and then in greater ones
         let found = usize::from(network.status(1, 2, 0).mtu.unwrap());
-        assert!((1265..=1280).contains(&found), "{found}");
+        // (encrypted, sizes that differ by less than a block are the same datagram)
+        assert!((1280 - 15..1280 + 16).contains(&found), "{found}");
         delivers(&mut network, 20_000);
     }
 }

@@ -15,27 +15,27 @@ use membership_core::{
 use quorate_types::NodeId;
 
 /// One way through the network.
-pub type Path = (u32, u32, u8);
+pub(crate) type Path = (u32, u32, u8);
 
 /// The network and its nodes.
-pub struct Network {
-    pub now: Instant,
-    pub nodes: BTreeMap<u32, Links>,
-    pub config: Template,
+pub(crate) struct Network {
+    pub(crate) now: Instant,
+    pub(crate) nodes: BTreeMap<u32, Links>,
+    pub(crate) config: Template,
     /// By node: what was delivered, and from whom.
-    pub delivered: BTreeMap<u32, Vec<(u32, Bytes)>>,
+    pub(crate) delivered: BTreeMap<u32, Vec<(u32, Bytes)>>,
     /// Links and hosts that changed, and when, counted from the start.
-    pub changes: Vec<(Duration, u32, Output)>,
+    pub(crate) changes: Vec<(Duration, u32, Output)>,
     /// Ways that are cut.
-    pub cut: BTreeSet<Path>,
+    pub(crate) cut: BTreeSet<Path>,
     /// Largest size on the wire by link; the sender's kernel knows `interface_mtu` only.
-    pub path_mtu: BTreeMap<u8, usize>,
-    pub interface_mtu: usize,
+    pub(crate) path_mtu: BTreeMap<u8, usize>,
+    pub(crate) interface_mtu: usize,
     /// Every so many datagrams one is lost; 0 = none.
-    pub lose_every: u64,
-    pub datagrams: u64,
+    pub(crate) lose_every: u64,
+    pub(crate) datagrams: u64,
     /// Data datagrams by way.
-    pub data: BTreeMap<Path, u64>,
+    pub(crate) data: BTreeMap<Path, u64>,
     start: Instant,
     delay: Duration,
     flying: Vec<(Instant, u64, u32, Input)>,
@@ -43,13 +43,13 @@ pub struct Network {
 
 /// What all nodes are configured with.
 #[derive(Debug, Clone)]
-pub struct Template {
-    pub nodes: u32,
-    pub links: u8,
-    pub mode: LinkMode,
-    pub settings: BTreeMap<u8, LinkSettings>,
-    pub mtu: Option<u16>,
-    pub crypto: CryptoConfig,
+pub(crate) struct Template {
+    pub(crate) nodes: u32,
+    pub(crate) links: u8,
+    pub(crate) mode: LinkMode,
+    pub(crate) settings: BTreeMap<u8, LinkSettings>,
+    pub(crate) mtu: Option<u16>,
+    pub(crate) crypto: CryptoConfig,
 }
 
 impl Default for Template {
@@ -65,16 +65,16 @@ impl Default for Template {
     }
 }
 
-pub fn id(n: u32) -> NodeId {
+pub(crate) fn id(n: u32) -> NodeId {
     NodeId::new(n).unwrap()
 }
 
-pub fn address(node: u32, link: u8) -> SocketAddr {
+pub(crate) fn address(node: u32, link: u8) -> SocketAddr {
     format!("10.7{link}.0.{node}:{}", 5405 + u16::from(link)).parse().unwrap()
 }
 
 /// A packet of the ring: a valid head, then bytes that depend on `mark`.
-pub fn packet(length: usize, mark: u8) -> Bytes {
+pub(crate) fn packet(length: usize, mark: u8) -> Bytes {
     let mut packet: Vec<u8> = (0..length).map(|i| (i % 251) as u8 ^ mark).collect();
     packet[..4].copy_from_slice(&[0x70, 0xc0, 3, 1]);
     packet[9..13].copy_from_slice(&0xffff_ffffu32.to_le_bytes());
@@ -82,14 +82,14 @@ pub fn packet(length: usize, mark: u8) -> Bytes {
 }
 
 /// The same as it is delivered: with its target.
-pub fn to(target: u32, packet: &Bytes) -> Bytes {
+pub(crate) fn to(target: u32, packet: &Bytes) -> Bytes {
     let mut packet = packet.to_vec();
     packet[9..13].copy_from_slice(&target.to_le_bytes());
     packet.into()
 }
 
 impl Template {
-    pub fn config(&self, me: u32) -> Config {
+    pub(crate) fn config(&self, me: u32) -> Config {
         let addresses = |node: u32| (0..self.links).map(|link| (link, address(node, link))).collect();
         let others = (1..=self.nodes).filter(|n| *n != me);
         Config {
@@ -102,13 +102,13 @@ impl Template {
         }
     }
 
-    pub fn checked(&self, me: u32) -> CheckedConfig {
+    pub(crate) fn checked(&self, me: u32) -> CheckedConfig {
         self.config(me).check().unwrap()
     }
 }
 
 impl Network {
-    pub fn new(config: Template) -> Self {
+    pub(crate) fn new(config: Template) -> Self {
         let now = Instant::now();
         let mut network = Self {
             now,
@@ -133,14 +133,14 @@ impl Network {
     }
 
     /// Starts a node, or starts it again.
-    pub fn start(&mut self, node: u32) {
+    pub(crate) fn start(&mut self, node: u32) {
         let seed = [node as u8; 32];
         let links = Links::new(self.now, self.config.checked(node), &self.config.crypto, seed).unwrap();
         self.nodes.insert(node, links);
     }
 
     /// Lets this much time pass.
-    pub fn run(&mut self, millis: u64) {
+    pub(crate) fn run(&mut self, millis: u64) {
         let end = self.now + Duration::from_millis(millis);
         loop {
             let timers = self.nodes.iter().filter_map(|(&n, links)| Some((links.next_deadline()?, 0, n)));
@@ -161,7 +161,7 @@ impl Network {
     }
 
     /// Runs until all nodes reach each other and know their MTU.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         self.run(15_000);
         for links in self.nodes.values() {
             assert_eq!(links.reachable().count(), self.nodes.len() - 1);
@@ -170,11 +170,11 @@ impl Network {
         self.data.clear();
     }
 
-    pub fn send(&mut self, node: u32, to: Destination, packet: &Bytes) {
+    pub(crate) fn send(&mut self, node: u32, to: Destination, packet: &Bytes) {
         self.input(node, Input::Send { to, packet: packet.clone() });
     }
 
-    pub fn input(&mut self, node: u32, input: Input) {
+    pub(crate) fn input(&mut self, node: u32, input: Input) {
         let now = self.now;
         if let Some(links) = self.nodes.get_mut(&node) {
             links.handle_input(now, input);
@@ -183,7 +183,7 @@ impl Network {
     }
 
     /// Carries out what a node wants.
-    pub fn drain(&mut self, node: u32) {
+    pub(crate) fn drain(&mut self, node: u32) {
         while let Some(output) = self.nodes.get_mut(&node).and_then(Links::poll_output) {
             match output {
                 Output::Send { link, ref to, ref datagram, probe } => {
@@ -224,17 +224,17 @@ impl Network {
         self.flying.push((self.now + self.delay, self.datagrams, target, input));
     }
 
-    pub fn status(&self, node: u32, other: u32, link: u8) -> LinkStatus {
+    pub(crate) fn status(&self, node: u32, other: u32, link: u8) -> LinkStatus {
         let mut all = self.nodes[&node].link_status();
         all.find(|status| status.node == id(other) && status.link == link).unwrap()
     }
 
-    pub fn take_delivered(&mut self, node: u32) -> Vec<(u32, Bytes)> {
+    pub(crate) fn take_delivered(&mut self, node: u32) -> Vec<(u32, Bytes)> {
         self.delivered.remove(&node).unwrap_or_default()
     }
 
     /// Cuts or heals one link between two nodes, both ways.
-    pub fn cut_link(&mut self, a: u32, b: u32, link: u8) {
+    pub(crate) fn cut_link(&mut self, a: u32, b: u32, link: u8) {
         self.cut.extend([(a, b, link), (b, a, link)]);
     }
 }

@@ -8,23 +8,23 @@ use membership_core::knet::{Cipher, CryptoConfig, Hash};
 const KEY: &str = include_str!("../data/knet/authkey.hex");
 
 /// A capture by name.
-pub const PLAIN: &[u8] = include_bytes!("../data/knet/knet-3node-plain.pcap");
-pub const TWO_LINKS: &[u8] = include_bytes!("../data/knet/knet-2node-2links-passive.pcap");
-pub const AES_OPENSSL: &[u8] = include_bytes!("../data/knet/knet-3node-aes256-sha256.pcap");
-pub const AES_NSS: &[u8] = include_bytes!("../data/knet/knet-2node-aes256-sha256-nss.pcap");
-pub const CRYPTO_RELOAD: &[u8] = include_bytes!("../data/knet/knet-2node-crypto-reload.pcap");
+pub(crate) const PLAIN: &[u8] = include_bytes!("../data/knet/knet-3node-plain.pcap");
+pub(crate) const TWO_LINKS: &[u8] = include_bytes!("../data/knet/knet-2node-2links-passive.pcap");
+pub(crate) const AES_OPENSSL: &[u8] = include_bytes!("../data/knet/knet-3node-aes256-sha256.pcap");
+pub(crate) const AES_NSS: &[u8] = include_bytes!("../data/knet/knet-2node-aes256-sha256-nss.pcap");
+pub(crate) const CRYPTO_RELOAD: &[u8] = include_bytes!("../data/knet/knet-2node-crypto-reload.pcap");
 
 /// One datagram.
 #[derive(Debug, Clone)]
-pub struct Recorded {
-    pub seconds: f64,
-    pub from: SocketAddr,
-    pub to: SocketAddr,
-    pub datagram: Bytes,
+pub(crate) struct Recorded {
+    pub(crate) seconds: f64,
+    pub(crate) from: SocketAddr,
+    pub(crate) to: SocketAddr,
+    pub(crate) datagram: Bytes,
 }
 
 /// All UDP datagrams of a capture.
-pub fn read(file: &'static [u8]) -> Vec<Recorded> {
+pub(crate) fn read(file: &'static [u8]) -> Vec<Recorded> {
     let le32 = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap());
     assert_eq!((le32(0), le32(20)), (0xa1b2_c3d4, 1), "little endian, microseconds, Ethernet");
     let (mut at, mut packets) = (24, Vec::new());
@@ -47,7 +47,7 @@ pub fn read(file: &'static [u8]) -> Vec<Recorded> {
 }
 
 /// The settings of the encrypted captures.
-pub fn aes256_sha256() -> CryptoConfig {
+pub(crate) fn aes256_sha256() -> CryptoConfig {
     let hex: Vec<u8> = KEY.bytes().filter(u8::is_ascii_hexdigit).collect();
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
     let key: Vec<u8> = hex.chunks(2).map(byte).collect();

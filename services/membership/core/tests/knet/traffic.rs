@@ -158,7 +158,8 @@ fn change(from: CryptoConfig, into: &CryptoConfig) {
         talk(&mut network);
     }
     for node in [1, 2] {
-        network.nodes.get_mut(&node).unwrap().switch_sending().unwrap();
+        let now = network.now;
+        network.nodes.get_mut(&node).unwrap().switch_sending(now).unwrap();
         network.drain(node);
         talk(&mut network);
     }
