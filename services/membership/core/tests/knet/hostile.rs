@@ -103,6 +103,35 @@ fn everything_that_does_not_fit_is_dropped_by_name() {
 }
 
 #[test]
+fn fragments_from_before_a_jump_do_not_complete_a_packet_after_it() {
+    let mut network = settled();
+    let fragment = |number| data(DataHeader { fragments: 2, fragment: number, ..header(5) });
+    assert_eq!(feed(&mut network, address(2, 0), fragment(1)), []);
+    assert_eq!(feed(&mut network, address(2, 0), data(header(30_000))).len(), 1);
+
+    assert_eq!(feed(&mut network, address(2, 0), fragment(2)), []);
+    assert_eq!(network.nodes[&1].stats().incomplete, 1);
+}
+
+#[test]
+fn what_was_received_is_forgotten_when_the_last_link_goes() {
+    let mut network = settled();
+    for _ in 0..7 {
+        network.send(2, Destination::All, &packet(60, 1));
+    }
+    network.run(1);
+    network.cut_link(1, 2, 0);
+    network.run(3000);
+    refuses(&mut network, Drop::Duplicate, address(2, 0), data(header(7)));
+    network.cut_link(1, 2, 1);
+    network.run(3000);
+    refuses(&mut network, Drop::UnreachableSource, address(2, 0), data(header(7)));
+    network.cut.clear();
+    network.run(5000);
+    assert_eq!(feed(&mut network, address(2, 0), data(header(7))).len(), 1);
+}
+
+#[test]
 fn a_ping_is_answered_to_the_configured_address_whoever_sent_it() {
     // given a node without access list
     let mut network = settled();
