@@ -239,7 +239,7 @@ impl ActiveRing {
                         Some(Error::NoRing("another member of the cluster told this node to leave".into()));
                 }
                 Output::CryptoPhase { phase } => {
-                    self.transport.crypto_phase(phase);
+                    self.transport.crypto_phase(now, phase);
                     if phase == 1 {
                         self.stack.handle_input(now, Input::CryptoReconfig { phase: 2 });
                     }

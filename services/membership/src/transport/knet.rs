@@ -243,9 +243,9 @@ impl Knet {
     }
 
     /// A step of a change of keys came back in the order of the ring: 1 sends with the new ones, 2 refuses the old.
-    pub(super) fn crypto_phase(&mut self, phase: u32) {
+    pub(super) fn crypto_phase(&mut self, now: Instant, phase: u32) {
         match phase {
-            1 if self.changing_crypto => match self.links.switch_sending() {
+            1 if self.changing_crypto => match self.links.switch_sending(now) {
                 Ok(()) => tracing::info!("packets are sent with the new key"),
                 Err(error) => tracing::error!(%error, "the key was not changed"),
             },
@@ -255,6 +255,7 @@ impl Knet {
             }
             _ => {}
         }
+        self.drain(now);
     }
 
     pub(super) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -154,9 +154,9 @@ impl Transport {
     }
 
     /// A step of a change of keys came back in the order of the ring. Source: spec `knet.md`, 7.5.
-    pub(crate) fn crypto_phase(&mut self, phase: u32) {
+    pub(crate) fn crypto_phase(&mut self, now: Instant, phase: u32) {
         if let Wire::Knet(knet) = &mut self.wire {
-            knet.crypto_phase(phase);
+            knet.crypto_phase(now, phase);
         }
     }
 
