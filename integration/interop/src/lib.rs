@@ -32,7 +32,7 @@ mod ring;
 pub mod votes;
 mod wait;
 
-pub use conf::Timers;
+pub use conf::{Setup, Timers, Wire};
 pub use group::GroupMember;
 pub use node::{Kind, Node};
 pub use ring::Ring;

@@ -1,7 +1,7 @@
 //! Where nodes live: a network, mount and host name namespace each, and a switch in one more.
 //!
-//! The switch has two bridges, so that a partition cuts everything between two sets of nodes and no node notices
-//! that its cable was moved. A namespace is gone with the process that holds it.
+//! A node has two network interfaces, one for each link. The switch has two bridges for each, so that a partition cuts
+//! everything between two sets of nodes and no node notices that its cables were moved. A namespace is gone with the process that holds it.
 
 use std::{
     fs,
@@ -12,8 +12,10 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 
-/// The two bridges of the switch.
-const BRIDGES: [&str; 2] = ["br0", "br1"];
+/// Links between two nodes.
+pub(crate) const LINKS: u32 = 2;
+/// Halves of the switch.
+const HALVES: usize = 2;
 /// Where corosync keeps its files: a node has its own.
 const OWN: [&str; 4] = ["/etc/corosync", "/var/lib/corosync", "/var/log/corosync", "/run"];
 
@@ -65,16 +67,23 @@ pub(crate) struct Switch(Holder);
 
 impl Switch {
     pub(crate) fn new() -> anyhow::Result<Self> {
-        let bridges = BRIDGES.map(|bridge| {
+        let bridges = (0..LINKS).flat_map(|link| (0..HALVES).map(move |half| bridge(link, half)));
+        let script = bridges.map(|bridge| {
             format!("ip link add {bridge} type bridge stp_state 0 mcast_snooping 0; ip link set {bridge} up")
         });
-        Holder::start(&bridges.join("; ")).map(Self)
+        Holder::start(&script.collect::<Vec<_>>().join("; ")).map(Self)
     }
 
-    /// Puts the cable of a node into one half of the switch.
+    /// Puts the cables of a node into one half of the switch.
     pub(crate) fn plug(&self, node: u32, half: usize) -> anyhow::Result<()> {
-        self.0.run("ip", &format!("link set node{node} master {} up", BRIDGES[half]))
+        (0..LINKS).try_for_each(|link| {
+            self.0.run("ip", &format!("link set node{node}-{link} master {} up", bridge(link, half)))
+        })
     }
+}
+
+fn bridge(link: u32, half: usize) -> String {
+    format!("br{link}-{half}")
 }
 
 /// Where one node lives.
@@ -85,7 +94,7 @@ pub(crate) struct Namespace {
 }
 
 impl Namespace {
-    /// A namespace with an address of its own, plugged into the switch. Its files lie in `directory`.
+    /// A namespace with addresses of its own, plugged into the switch. Its files lie in `directory`.
     pub(crate) fn new(switch: &Switch, node: u32, directory: &Path, hosts: &Path) -> anyhow::Result<Self> {
         let mut script =
             format!("hostname node{node}; ip link set lo up; mount --bind {} /etc/hosts", hosts.display());
@@ -97,9 +106,11 @@ impl Namespace {
         script += "; mount -t tmpfs tmpfs /dev/shm";
         let holder = Holder::start(&script)?;
         let id = holder.0.id();
-        switch.0.run("ip", &format!("link add node{node} type veth peer name eth0 netns {id}"))?;
-        holder.run("ip", &format!("addr add {}/24 dev eth0", address(node)))?;
-        holder.run("ip", "link set eth0 up")?;
+        for link in 0..LINKS {
+            switch.0.run("ip", &format!("link add node{node}-{link} type veth peer name eth{link} netns {id}"))?;
+            holder.run("ip", &format!("addr add {}/24 dev eth{link}", address(link, node)))?;
+            holder.run("ip", &format!("link set eth{link} up"))?;
+        }
         switch.plug(node, 0)?;
         Ok(Self { holder, directory: directory.to_owned() })
     }
@@ -114,9 +125,9 @@ impl Namespace {
         self.holder.command(program)
     }
 
-    /// Sets the interface up or down; it keeps its address.
-    pub(crate) fn set_link(&self, up: bool) -> anyhow::Result<()> {
-        self.holder.run("ip", if up { "link set eth0 up" } else { "link set eth0 down" })
+    /// Sets the interface of a link up or down; it keeps its address.
+    pub(crate) fn set_link(&self, link: u32, up: bool) -> anyhow::Result<()> {
+        self.holder.run("ip", &format!("link set eth{link} {}", if up { "up" } else { "down" }))
     }
 
     /// Loses this many percent of all UDP packets that arrive from others.
@@ -124,12 +135,12 @@ impl Namespace {
         self.holder.run("nft", "add table ip interop")?;
         self.holder.run("nft", "add chain ip interop input { type filter hook input priority 0 ; }")?;
         self.holder.run("nft", "flush chain ip interop input")?;
-        let rule = "add rule ip interop input iifname eth0 meta l4proto udp numgen random mod 100";
+        let rule = "add rule ip interop input iifname eth* meta l4proto udp numgen random mod 100";
         self.holder.run("nft", &format!("{rule} < {percent} drop"))
     }
 }
 
-/// The address of a node.
-pub(crate) fn address(node: u32) -> String {
-    format!("10.77.0.{node}")
+/// The address of a node on a link.
+pub(crate) fn address(link: u32, node: u32) -> String {
+    format!("10.77.{link}.{node}")
 }

@@ -21,7 +21,7 @@ use tokio::net::UnixStream;
 
 use crate::{
     GroupMember, PATIENCE, Votes,
-    namespace::{Namespace, address},
+    namespace::{LINKS, Namespace, address},
     process::Process,
     requirements, until,
 };
@@ -30,6 +30,8 @@ use crate::{
 const STOP: Duration = Duration::from_secs(20);
 /// How long a status may take.
 const STATUS: Duration = Duration::from_secs(2);
+/// The key of the ring, where packets are protected.
+const KEY: [u8; 256] = [0x5a; 256];
 /// Daemons of a Quorate node, in the order in which they start.
 const DAEMONS: [&str; 2] = ["membershipd", "quorumd"];
 
@@ -69,8 +71,13 @@ impl Node {
         };
         fs::create_dir_all(path.parent().context("a file lies in a directory")?)?;
         fs::write(path, conf)?;
+        let key = match kind {
+            Kind::Quorate => root.authkey(),
+            Kind::Corosync => namespace.corosync_file("/etc/corosync/authkey"),
+        };
+        fs::write(key, KEY)?;
         fs::create_dir_all(root.config_dir())?;
-        let settings = format!("name = \"node{id}\"\naddress = \"{}\"\n", address(id));
+        let settings = format!("name = \"node{id}\"\naddress = \"{}\"\n", address(0, id));
         fs::write(root.node_toml(), settings)?;
         Ok(Self { id, kind, processes: BTreeMap::new(), directory: directory.to_owned(), root, namespace })
     }
@@ -258,12 +265,20 @@ impl Node {
         GroupMember::join(self, group).await
     }
 
-    /// Sets the network interface up or down.
+    /// Sets all network interfaces up or down.
     ///
     /// # Errors
     /// `ip` fails.
-    pub fn set_link(&self, up: bool) -> anyhow::Result<()> {
-        self.namespace.set_link(up)
+    pub fn set_links(&self, up: bool) -> anyhow::Result<()> {
+        (0..LINKS).try_for_each(|link| self.set_link(link, up))
+    }
+
+    /// Sets the network interface of one link up or down.
+    ///
+    /// # Errors
+    /// `ip` fails.
+    pub fn set_link(&self, link: u32, up: bool) -> anyhow::Result<()> {
+        self.namespace.set_link(link, up)
     }
 
     pub(crate) fn lose(&self, percent: u32) -> anyhow::Result<()> {

@@ -10,8 +10,8 @@ use anyhow::bail;
 use tempfile::TempDir;
 
 use crate::{
-    Kind, Node, PATIENCE, Timers, Votes,
-    conf::corosync_conf,
+    Kind, Node, PATIENCE, Votes,
+    conf::{Setup, corosync_conf},
     namespace::{Namespace, Switch, address},
     requirements, until,
 };
@@ -30,16 +30,16 @@ impl Ring {
     ///
     /// # Errors
     /// A namespace or a file that cannot be made.
-    pub fn new(kinds: &[Kind], timers: Timers) -> anyhow::Result<Option<Self>> {
+    pub fn new(kinds: &[Kind], setup: impl Into<Setup>) -> anyhow::Result<Option<Self>> {
         if let Some(reason) = requirements::missing() {
             eprintln!("skipped: {reason}");
             return Ok(None);
         }
         let directory = tempfile::Builder::new().prefix("interop").tempdir()?;
         let count = u32::try_from(kinds.len())?;
-        let conf = corosync_conf(count, timers);
+        let conf = corosync_conf(count, setup.into());
         let hosts = directory.path().join("hosts");
-        let names: String = (1..=count).map(|id| format!("{} node{id}\n", address(id))).collect();
+        let names: String = (1..=count).map(|id| format!("{} node{id}\n", address(0, id))).collect();
         fs::write(&hosts, format!("127.0.0.1 localhost\n{names}"))?;
         let switch = Switch::new()?;
         let mut nodes = Vec::new();
@@ -56,8 +56,8 @@ impl Ring {
     ///
     /// # Errors
     /// As [`Ring::new`], or they do not agree.
-    pub async fn formed(kinds: &[Kind], timers: Timers) -> anyhow::Result<Option<Self>> {
-        let Some(mut ring) = Self::new(kinds, timers)? else { return Ok(None) };
+    pub async fn formed(kinds: &[Kind], setup: impl Into<Setup>) -> anyhow::Result<Option<Self>> {
+        let Some(mut ring) = Self::new(kinds, setup)? else { return Ok(None) };
         for node in &mut ring.nodes {
             node.start().await?;
         }

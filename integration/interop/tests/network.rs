@@ -85,7 +85,7 @@ async fn a_node_whose_interface_goes_down_is_alone_until_it_is_up() -> anyhow::R
     for id in [1, 2, 3, 4] {
         let others: Vec<u32> = (1..=4).filter(|other| *other != id).collect();
 
-        ring[id].set_link(false)?;
+        ring[id].set_links(false)?;
 
         ring.agree(&others).await?;
         if ring[id].kind() == Quorate {
@@ -93,7 +93,7 @@ async fn a_node_whose_interface_goes_down_is_alone_until_it_is_up() -> anyhow::R
             ring.agree(&[id]).await?;
         }
 
-        ring[id].set_link(true)?;
+        ring[id].set_links(true)?;
 
         ring.agree(&[1, 2, 3, 4]).await?;
     }
