@@ -55,6 +55,11 @@ fn a_ring_sequence_that_is_used_before_it_is_durable_is_noticed() {
 }
 
 #[test]
+fn a_node_that_takes_its_own_feature_level_for_that_of_the_ring_is_noticed() {
+    assert_eq!(caught_by(Mutation::LevelOfOneself), "features");
+}
+
+#[test]
 fn a_minority_that_acts_is_noticed() {
     assert_eq!(caught_by(Mutation::IgnoreQuorum), "quorum");
 }
