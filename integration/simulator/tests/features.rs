@@ -63,6 +63,12 @@ fn the_loss_of_one_of_3_nodes_costs_less_than_a_second() {
 }
 
 #[test]
+fn the_loss_of_one_of_8_nodes_costs_little_more_than_a_second() {
+    assert!(slowest_detection(8, &[1, 4, 8], Quality::PERFECT) < SECOND);
+    assert!(slowest_detection(8, &[1, 4, 8], LOSSY) < SECOND * 3 / 2);
+}
+
+#[test]
 fn the_loss_of_one_of_32_nodes_costs_less_than_three_seconds() {
     assert!(slowest_detection(32, &[1, 17, 32], Quality::PERFECT) < 3 * SECOND);
 }

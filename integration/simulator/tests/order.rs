@@ -183,9 +183,9 @@ fn messages_queued_at_a_paused_node_come_after_the_synchronisation() {
     scenario.resume(2);
     scenario.expect(30 * SECOND, "together again", |now| now.share_a_ring(&[1, 2, 3]));
     scenario.pass(10 * SECOND);
-    // then: it may have found the old token first and sent a visit's worth to itself alone
+    // then: it may have found the old token first and sent a visit's worth, 17 packets, to itself alone
     let to_itself = messages.iter().take_while(|message| scenario.delivered(**message) == [2]).count();
-    assert!(to_itself <= 6, "{to_itself}");
+    assert!(to_itself <= 8, "{to_itself}");
     for message in &messages[to_itself..] {
         assert_eq!(scenario.delivered(*message), [1, 2, 3]);
     }
