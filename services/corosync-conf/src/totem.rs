@@ -80,6 +80,9 @@ pub struct Totem {
     pub link_mode: Option<String>,
     /// Timers and limits of the ring.
     pub timing: Timing,
+    /// `quorate_fast_detection`, default yes: the node agrees to faster timers in a ring of Quorate nodes. A key of our
+    /// own; corosync reads over it.
+    pub quorate_fast_detection: bool,
     /// The `interface` sections by link number.
     pub interfaces: Vec<Interface>,
 }
@@ -198,6 +201,7 @@ pub(crate) fn read(tree: &Tree, mistakes: &mut Mistakes) -> Option<Totem> {
     let ip_version = read_ip_version(&totem, mistakes);
     let secauth = totem.word_switch(mistakes, "secauth").unwrap_or(false);
     let timing = Timing::read(&totem, mistakes);
+    let quorate_fast_detection = totem.word_switch(mistakes, "quorate_fast_detection").unwrap_or(true);
     let interfaces = read_interfaces(tree, mistakes);
     Some(Totem {
         cluster_name: cluster_name?,
@@ -211,6 +215,7 @@ pub(crate) fn read(tree: &Tree, mistakes: &mut Mistakes) -> Option<Totem> {
         keyfile,
         link_mode,
         timing,
+        quorate_fast_detection,
         interfaces,
     })
 }
