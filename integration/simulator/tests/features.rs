@@ -17,7 +17,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const LOSSY: Quality = Quality { loss: MILLION / 100, ..Quality::PERFECT };
 
 fn node(id: u32) -> NodeId {
-    NodeId::new(id).unwrap()
+    NodeId::new(id).expect("nodes of a scenario are numbered from 1")
 }
 
 fn fast(scenario: &mut Scenario) -> Pace {

@@ -30,6 +30,21 @@ fn an_announcement_travels_and_what_follows_it_is_skipped() {
 }
 
 #[test]
+fn the_bytes_of_an_announcement_are_fixed() {
+    let sent = Announcement { ring: RING, offer: Offer { level: 1, level_min: 0, features: 1 } };
+    let mut expected = [0; SIZE];
+    expected[2] = 40; // service 40, function 0
+    expected[8] = 56; // size
+    expected[16..20].copy_from_slice(b"QLVL");
+    expected[20] = 1; // layout
+    expected[24] = 1; // ring: representative
+    expected[28] = 9; // ring: sequence
+    expected[40] = 1; // level
+    expected[48] = 1; // fast detection
+    assert_eq!(sent.to_wire(), expected[..]);
+}
+
+#[test]
 fn the_ring_has_the_lowest_level_and_the_features_of_all() {
     let mut features = started();
     features.accept(node(1), 0, &announced(1, true)).unwrap();
