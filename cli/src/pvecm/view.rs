@@ -67,6 +67,10 @@ pub(super) struct RingBlock {
     pub(super) token_timeout_ms: Option<u64>,
     /// Longest time from the silent death of a member to the next regular configuration, in a quiet network.
     pub(super) detection_worst_case_ms: Option<u64>,
+    /// The lowest feature level of any member; 0 with a corosync node in the ring.
+    pub(super) feature_level: u32,
+    /// Whether the ring runs with the fast timers.
+    pub(super) fast_detection: bool,
 }
 
 impl ClusterBlock {
@@ -94,6 +98,8 @@ impl RingBlock {
             installed: rfc3339(ring.installed.as_ref()),
             token_timeout_ms: milliseconds(ring.token_timeout.as_ref()),
             detection_worst_case_ms: milliseconds(ring.detection_worst_case.as_ref()),
+            feature_level: ring.feature_level,
+            fast_detection: ring.fast_detection,
         }
     }
 }

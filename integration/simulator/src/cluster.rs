@@ -20,7 +20,10 @@ use bytes::Bytes;
 use callers::Callers;
 use connections::Connections;
 use machine::Machine;
-use membership_core::srp::{Params, StateName};
+use membership_core::{
+    srp::{Params, StateName},
+    stack::StackStatus,
+};
 use quorate_types::NodeId;
 use quorum_core::QuorumConfig;
 
@@ -214,8 +217,25 @@ impl Cluster {
     /// The state of the ring at a node; `None` while membershipd is down.
     #[must_use]
     pub fn ring_state(&self, node: NodeId) -> Option<StateName> {
+        self.membership_status(node).map(|status| status.ring.state)
+    }
+
+    /// The feature level of a node's membershipd from its next start on; `None`: it takes no part, as corosync.
+    pub fn replace_program(&mut self, node: NodeId, level: Option<u32>) {
+        self.setup.levels.insert(node, level);
+    }
+
+    /// membershipd of a node reads another `quorate_fast_detection`.
+    pub fn set_fast_detection(&mut self, node: NodeId, on: bool) {
+        let params = Box::new(Params { fast_detection: on, ..self.setup.params.clone() });
+        self.input(node, Daemon::Membership, DaemonInput::Reconfigure(params));
+    }
+
+    /// What membershipd of a node says of itself; `None` while it is down.
+    #[must_use]
+    pub fn membership_status(&self, node: NodeId) -> Option<StackStatus> {
         match self.process(node, Daemon::Membership).core() {
-            Some(Core::Membership(daemon)) => Some(daemon.status().ring.state),
+            Some(Core::Membership(daemon)) => Some(daemon.status()),
             _ => None,
         }
     }

@@ -111,6 +111,8 @@ pub enum Event {
     MembershipStarted {
         /// What the ring-sequence file held.
         ring_seq: u64,
+        /// Its feature level; `None` if it takes no part, as corosync.
+        level: Option<u32>,
     },
     /// membershipd is gone.
     MembershipStopped,
@@ -118,6 +120,15 @@ pub enum Event {
     RingSeqDurable(u64),
     /// The ring changed, as watchers of membershipd see it.
     Ring(Change),
+    /// What the members of this ring have in common from here on, as membershipd says.
+    FeaturesAgreed {
+        /// The ring.
+        ring: RingId,
+        /// Its feature level.
+        level: u32,
+        /// Whether it runs with the fast timers.
+        fast: bool,
+    },
     /// All services have synchronised in this ring.
     SyncCompleted(RingId),
     /// The probe is a member of its group from here on.
@@ -257,7 +268,13 @@ impl fmt::Display for Change {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::MembershipStarted { ring_seq } => write!(f, "membershipd starts, ring seq {ring_seq:x}"),
+            Self::MembershipStarted { ring_seq, level } => {
+                let level = level.map_or_else(|| "none".to_owned(), |level| level.to_string());
+                write!(f, "membershipd starts, ring seq {ring_seq:x}, feature level {level}")
+            }
+            Self::FeaturesAgreed { ring, level, fast } => {
+                write!(f, "feature level {level} in {ring}{}", if *fast { ", fast" } else { "" })
+            }
             Self::MembershipStopped => f.write_str("membershipd stops"),
             Self::RingSeqDurable(seq) => write!(f, "ring seq {seq:x} durable"),
             Self::Ring(change) => change.fmt(f),

@@ -24,6 +24,7 @@
 //! | file | what |
 //! |---|---|
 //! | `simulation.rs` | one run: the two phases, the report |
+//! | `calm.rs` | hours without faults, to see that nothing raises a false alarm |
 //! | `setup.rs` | what a seed stands for: nodes, parameters, options |
 //! | `fault.rs`, `workload.rs` | what goes wrong and what users do, drawn before the run |
 //! | `cluster.rs`, `cluster/` | the run itself: queue, machines, connections |
@@ -40,6 +41,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod calm;
 pub mod checker;
 pub mod cluster;
 pub mod daemon;

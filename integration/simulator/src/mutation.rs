@@ -21,6 +21,8 @@ pub enum Mutation {
     ReuseRingSeq,
     /// The ring sequence is reported as stored before it is.
     RingSeqBeforeDurable,
+    /// A node takes its own feature level for that of the ring.
+    LevelOfOneself,
     /// quorumd says that every ring is quorate.
     IgnoreQuorum,
     /// The store's writes are reported as stored before they are.
@@ -35,7 +37,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::DropDelivery,
         Self::SwapDeliveries,
         Self::DuplicateDelivery,
@@ -43,6 +45,7 @@ impl Mutation {
         Self::SafeIsAgreed,
         Self::ReuseRingSeq,
         Self::RingSeqBeforeDurable,
+        Self::LevelOfOneself,
         Self::IgnoreQuorum,
         Self::StoreBeforeDurable,
         Self::SkipStore,

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use membership_core::srp::StateName;
+use membership_core::srp::{Pace, StateName};
 use quorate_types::{NodeId, RingId};
 
 use crate::{
@@ -324,6 +324,18 @@ impl View<'_> {
         let rings: Vec<_> = of.clone().map(|state| state.ring).collect();
         let same = rings.iter().all(|ring| ring.is_some() && *ring == rings[0]);
         same && of.all(|state| state.in_sync && state.members == nodes(ids))
+    }
+
+    /// The feature level of the ring that a node is in; 0 until it has synchronised.
+    #[must_use]
+    pub fn feature_level(&self, id: u32) -> u32 {
+        self.cluster.membership_status(node(id)).map_or(0, |status| status.features.level)
+    }
+
+    /// The timers in force at a node that runs.
+    #[must_use]
+    pub fn pace(&self, id: u32) -> Option<Pace> {
+        self.cluster.membership_status(node(id)).map(|status| status.ring.pace)
     }
 
     /// Whether a node may act.

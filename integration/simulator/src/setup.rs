@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use membership_core::srp::{Params, TotemSettings};
+use membership_core::{
+    feature,
+    srp::{Params, TotemSettings},
+};
 use quorate_types::NodeId;
 
 use crate::{
@@ -49,6 +52,9 @@ pub struct Setup {
     pub seed: u64,
     /// Every node with its votes.
     pub votes: BTreeMap<NodeId, u32>,
+    /// The feature level of a node's membershipd from its next start on, if it is not the present one; `None`: it
+    /// takes no part, as corosync.
+    pub levels: BTreeMap<NodeId, Option<u32>>,
     /// Parameters of the ring.
     pub params: Params,
     /// Options of votequorum.
@@ -89,6 +95,7 @@ impl Setup {
         Self {
             seed: 1,
             votes,
+            levels: BTreeMap::new(),
             params: params.expect("the default settings are valid"),
             quorum: QuorumOptions::default(),
             quality: Quality::PERFECT,
@@ -101,6 +108,20 @@ impl Setup {
             safety_length: Duration::ZERO,
             mutation: None,
         }
+    }
+
+    /// The same with the timers that `pvecm create` writes. Source: spec `pvecm.md`, section 2; the gateway's
+    /// `life_cycle/conf.rs`.
+    ///
+    /// # Panics
+    /// If `count` is 0.
+    #[must_use]
+    pub fn created(count: u32) -> Self {
+        let setup = Self::healthy(count);
+        let settings =
+            TotemSettings { token: Some(1000), token_coefficient: Some(125), ..TotemSettings::default() };
+        let params = Params::derive(&settings, setup.votes.len());
+        Self { params: params.expect("these settings are valid"), ..setup }
     }
 
     /// The cluster of a seed; `count` fixes the number of nodes, otherwise it is 2 to 7.
@@ -118,8 +139,12 @@ impl Setup {
         let begin = rng.span(Duration::ZERO, WARM_UP_MAX);
         let end = begin + rng.span(Duration::from_secs(20), Duration::from_secs(120));
         let quorum = quorum_options(&mut rng, &votes, weighted);
+        // Chance of its own, so that a seed stands for the same faults whatever programs its nodes run.
+        let mut programs = Rng::new(!seed);
+        let fast_detection = !programs.chance(MILLION / 8);
         Self {
-            params: params(&mut rng, nodes.len()),
+            params: Params { fast_detection, ..params(&mut rng, nodes.len()) },
+            levels: levels(&mut programs, &nodes),
             quorum,
             quality: profile.base,
             disk: DiskSpeed::FAST,
@@ -147,6 +172,12 @@ impl Setup {
         StoreRule { votes_needed, single_history: !self.quorum.two_node }
     }
 
+    /// The feature level of a node's membershipd; `None` if it takes no part.
+    #[must_use]
+    pub fn level(&self, node: NodeId) -> Option<u32> {
+        self.levels.get(&node).copied().unwrap_or(Some(feature::LEVEL))
+    }
+
     /// The nodes, ascending.
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeId> {
@@ -164,6 +195,20 @@ fn sparse_ids(rng: &mut Rng, count: u32) -> Vec<NodeId> {
         ids.insert(rng.between(1, 60_000) as u32);
     }
     node_ids(ids)
+}
+
+/// In half of the clusters all nodes are alike; the others have nodes of a later level, nodes that take no part as
+/// corosync, or both.
+fn levels(rng: &mut Rng, nodes: &[NodeId]) -> BTreeMap<NodeId, Option<u32>> {
+    let others: &[Option<u32>] = match rng.below(8) {
+        0..=3 => return BTreeMap::new(),
+        4 => &[Some(feature::LEVEL + 1)],
+        5 => &[Some(feature::LEVEL + 1), None],
+        _ => &[None],
+    };
+    let drawn: Vec<_> =
+        nodes.iter().map(|node| rng.chance(MILLION / 2).then(|| (*node, *rng.pick(others)))).collect();
+    drawn.into_iter().flatten().collect()
 }
 
 /// Half of the clusters have perfect clocks, in the others each is wrong by up to half a percent.
@@ -223,6 +268,17 @@ mod tests {
         }
         let near_wrap = setups.iter().filter(|setup| setup.params.initial_seq != 0).count();
         assert!((100..200).contains(&near_wrap), "{near_wrap}");
+    }
+
+    #[test]
+    fn half_of_the_clusters_are_all_alike_and_the_others_mixed() {
+        let setups: Vec<Setup> = (0..300).map(|seed| Setup::generate(seed, None)).collect();
+        let level = |level: Option<u32>| {
+            setups.iter().filter(|setup| setup.levels.values().any(|other| *other == level)).count()
+        };
+        let alike = setups.iter().filter(|setup| setup.levels.is_empty()).count();
+        assert!((130..210).contains(&alike), "{alike}");
+        assert!(level(None) > 60 && level(Some(2)) > 30, "{} {}", level(None), level(Some(2)));
     }
 
     #[test]

@@ -104,6 +104,9 @@ pub struct Totem {
     pub knet_mtu: Option<u32>,
     /// Timers and limits of the ring.
     pub timing: Timing,
+    /// `quorate_fast_detection`, default yes: the node agrees to faster timers in a ring of Quorate nodes. A key of our
+    /// own; corosync reads over it.
+    pub quorate_fast_detection: bool,
     /// The `interface` sections by link number.
     pub interfaces: Vec<Interface>,
 }
@@ -223,6 +226,7 @@ pub(crate) fn read(tree: &Tree, mistakes: &mut Mistakes) -> Option<Totem> {
     let knet_pmtud_interval = totem.u32(mistakes, "knet_pmtud_interval");
     let knet_mtu = totem.number(mistakes, "knet_mtu", (0, u16::MAX.into()));
     let timing = Timing::read(&totem, mistakes);
+    let quorate_fast_detection = totem.word_switch(mistakes, "quorate_fast_detection").unwrap_or(true);
     let interfaces = read_interfaces(tree, mistakes);
     Some(Totem {
         cluster_name: cluster_name?,
@@ -236,6 +240,7 @@ pub(crate) fn read(tree: &Tree, mistakes: &mut Mistakes) -> Option<Totem> {
         knet_pmtud_interval,
         knet_mtu,
         timing,
+        quorate_fast_detection,
         interfaces,
     })
 }

@@ -9,11 +9,12 @@ use std::{
 
 use bytes::Bytes;
 use membership_core::{
+    feature,
     srp::{
         ConfigurationChange,
         message::{Packet, decode},
     },
-    stack::{Input, Output, Stack, StackConfig},
+    stack::{Input, Output, Stack, StackConfig, StackStatus},
 };
 use quorate_types::NodeId;
 
@@ -66,6 +67,7 @@ impl ActiveRing {
             members: config.member_ids(),
             params: config.params.clone(),
             config_version: config.config_version,
+            feature_level: Some(feature::LEVEL),
             seed: seed(config.me),
         });
         tracing::info!(
@@ -224,6 +226,11 @@ impl ActiveRing {
                 Output::StoreRingSeq(sequence) => self.store_ring_seq(now, sequence),
                 // The core has logged it.
                 Output::StateChanged { .. } => {}
+                // A link must be given up before the token is.
+                Output::FeaturesAgreed { .. } => {
+                    let token = self.stack.status().ring.pace.token;
+                    self.transport.set_token_timeout(now, &self.config, token);
+                }
                 Output::Configuration(change) => self.configuration(change, publisher),
                 Output::SyncCompleted { ring, members } => {
                     tracing::info!(%ring, members = members.len(), "ring synchronised");
@@ -302,15 +309,12 @@ impl ActiveRing {
             me: self.config.me,
             state: status.ring.state,
             installed: self.installed,
-            token_timeout: self.config.params.token,
-            detection_worst_case: self.config.detection_worst_case(),
-            members: self
-                .config
-                .members
-                .iter()
-                .map(|member| self.member_view(member, &status.config_versions))
-                .collect(),
-            links: self.transport.links(now, self.config.params.token),
+            token_timeout: status.ring.pace.token,
+            detection_worst_case: status.ring.pace.detection_worst_case(),
+            feature_level: status.features.level,
+            fast_detection: status.features.has_fast_detection(),
+            members: self.config.members.iter().map(|member| self.member_view(member, &status)).collect(),
+            links: self.transport.links(now, status.ring.pace.token),
             token_rotation_max: self.stack.ring_stats().token_rotation_max,
             backlog: self.stack.ring_stats().backlog,
             counters: counters::counters(self.stack.ring_stats()),
@@ -318,11 +322,7 @@ impl ActiveRing {
         }
     }
 
-    fn member_view(
-        &self,
-        member: &crate::config::MemberConfig,
-        versions: &BTreeMap<NodeId, Option<u64>>,
-    ) -> MemberView {
+    fn member_view(&self, member: &crate::config::MemberConfig, status: &StackStatus) -> MemberView {
         let seen = self.seen.get(&member.node);
         MemberView {
             node: member.node,
@@ -331,7 +331,8 @@ impl ActiveRing {
             online: seen.is_some_and(|seen| seen.online),
             since: seen.map(|seen| seen.since),
             left_cleanly: seen.is_some_and(|seen| seen.left_cleanly),
-            config_version: versions.get(&member.node).copied().flatten().unwrap_or_default(),
+            config_version: status.config_versions.get(&member.node).copied().flatten().unwrap_or_default(),
+            feature_level: status.feature_levels.get(&member.node).copied().unwrap_or_default(),
         }
     }
 }

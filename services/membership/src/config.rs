@@ -5,10 +5,9 @@ use std::{
     io,
     net::{IpAddr, SocketAddr, ToSocketAddrs as _},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-use corosync_conf::{ClusterConf, ConfErrors, Interface, IpVersion, Node, Timing, Totem, Transport};
+use corosync_conf::{ClusterConf, ConfErrors, Interface, IpVersion, Node, Totem, Transport};
 use membership_core::srp::{Params, ParamsError, TotemSettings};
 use quorate_daemon::{Daemon, Root};
 use quorate_types::{NodeId, NodeName};
@@ -246,13 +245,6 @@ impl RingConfig {
     pub fn member_ids(&self) -> BTreeSet<NodeId> {
         self.members.iter().map(|member| member.node).collect()
     }
-
-    /// Longest time from the silent death of a member to the next regular configuration, without other
-    /// trouble: nobody has the token for its timeout, then the dead node is waited for until consensus fails.
-    #[must_use]
-    pub fn detection_worst_case(&self) -> Duration {
-        self.params.token + self.params.consensus
-    }
 }
 
 /// Where the configuration comes from, each time it is (re)loaded.
@@ -304,7 +296,7 @@ fn parse(text: &str, name: &NodeName, path: PathBuf, root: &Root) -> Result<Ring
     let member = |node: &Node| member(node, &links, version, &path);
     let members: Vec<MemberConfig> = conf.nodes.iter().map(member).collect::<Result<_, _>>()?;
     let transport = transport(&conf, me, &members, &path, root)?;
-    let params = Params::derive(&settings(&conf.totem.timing, &transport), conf.nodes.len())
+    let params = Params::derive(&settings(&conf.totem, &transport), conf.nodes.len())
         .map_err(|source| ConfigError::Params { path, source })?;
     let port = |link: u8| {
         let interface = interface(&conf.totem, link).and_then(|interface| interface.mcastport);
@@ -417,7 +409,8 @@ fn resolve(address: &str, version: IpVersion) -> io::Result<IpAddr> {
     })
 }
 
-fn settings(timing: &Timing, transport: &TransportConfig) -> TotemSettings {
+fn settings(totem: &Totem, transport: &TransportConfig) -> TotemSettings {
+    let timing = &totem.timing;
     // knet cuts packets itself, to what the path carries.
     let net_mtu = match transport {
         TransportConfig::Knet(_) => Some(KNET_NET_MTU),
@@ -444,6 +437,7 @@ fn settings(timing: &Timing, transport: &TransportConfig) -> TotemSettings {
         window_size: timing.window_size,
         max_messages: timing.max_messages,
         miss_count_const: timing.miss_count_const,
+        quorate_fast_detection: Some(totem.quorate_fast_detection),
         net_mtu,
         ..TotemSettings::default()
     }
@@ -451,6 +445,8 @@ fn settings(timing: &Timing, transport: &TransportConfig) -> TotemSettings {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const TWO_NODES: &str = "
@@ -493,6 +489,13 @@ mod tests {
             config.peer_addresses().into_iter().map(|(node, to)| (node.get(), to.to_string())).collect();
         assert_eq!(peers, [(1, "127.0.0.1:5405".to_owned())]);
         assert_eq!(config.params.token, Duration::from_secs(1));
+    }
+
+    #[test]
+    fn fast_detection_is_agreed_to_unless_the_file_says_no() {
+        assert!(load(TWO_NODES, "hp1").expect("valid").params.fast_detection);
+        let off = TWO_NODES.replace("token: 1000", "quorate_fast_detection: no");
+        assert!(!load(&off, "hp1").expect("valid").params.fast_detection);
     }
 
     #[test]

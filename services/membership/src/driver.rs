@@ -14,6 +14,10 @@ use std::{
 
 use membership_core::stack::{Input, LeaveReason};
 use nix::sys::resource::Resource;
+use thread_priority::{
+    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadPriorityValue, ThreadSchedulePolicy,
+    set_thread_priority_and_policy, thread_native_id,
+};
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::{
@@ -32,6 +36,9 @@ const DATAGRAMS_PER_TURN: usize = 256;
 const RING_RETRY: Duration = Duration::from_secs(5);
 /// Between two snapshots for the metrics.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
+/// Real-time priority (SCHED_RR, 1 to 99) of the ring's thread: before everything ordinary, behind the kernel's own threads
+/// at 50, which bring the packets.
+const RING_PRIORITY: u8 = 10;
 /// Configurations that a watcher may lag behind.
 const CONFIGURATIONS_KEPT: usize = 256;
 
@@ -76,9 +83,25 @@ pub fn start(state_dir: PathBuf) -> Result<(RingHandle, std::thread::JoinHandle<
     Ok((handle, thread))
 }
 
-/// Memory that is never paged out keeps the token going under memory pressure. Without the right
-/// to lock memory the ring works as well, only less predictably.
+/// The ring's thread runs before all ordinary ones, and memory that is never paged out keeps the token going under
+/// memory pressure. Without the rights to that the ring works as well, only less predictably.
 fn favour_this_thread() {
+    run_in_real_time();
+    lock_memory();
+}
+
+/// Needs CAP_SYS_NICE or `ulimit -r`. As corosync does, which takes the highest priority there is.
+fn run_in_real_time() {
+    let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::RoundRobin);
+    let priority = ThreadPriorityValue::try_from(RING_PRIORITY).expect("real-time priorities go up to 99");
+    let priority = ThreadPriority::Crossplatform(priority);
+    match set_thread_priority_and_policy(thread_native_id(), priority, policy) {
+        Ok(()) => tracing::info!(priority = RING_PRIORITY, "the ring's thread runs in real time"),
+        Err(error) => tracing::info!(%error, "the ring's thread runs like any other"),
+    }
+}
+
+fn lock_memory() {
     let unlimited = nix::sys::resource::getrlimit(Resource::RLIMIT_MEMLOCK)
         .is_ok_and(|(soft, _)| soft == nix::sys::resource::RLIM_INFINITY);
     if unlimited {

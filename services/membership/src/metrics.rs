@@ -92,6 +92,20 @@ impl Collector for RingCollector {
         let Some(up) = &snapshot.up else { return Ok(()) };
         gauge(
             encoder,
+            "membership_ring_feature_level",
+            "Lowest feature level of the members; 0 means that one of them runs corosync, or that they are not yet synchronised",
+            None,
+            up.feature_level.into(),
+        )?;
+        gauge(
+            encoder,
+            "membership_detection_worst_case",
+            "Longest time to notice the silent death of a member and install the next ring; a high value means that a member does not agree to the fast timers",
+            Some(&Unit::Seconds),
+            up.detection_worst_case.as_secs_f64(),
+        )?;
+        gauge(
+            encoder,
             "membership_token_timeout",
             "Time without a token after which the ring is formed anew",
             Some(&Unit::Seconds),

@@ -73,6 +73,8 @@ pub struct MemberView {
     pub left_cleanly: bool,
     /// Its configuration version, if announced.
     pub config_version: u64,
+    /// Its feature level; 0 if it announced none.
+    pub feature_level: u32,
 }
 
 /// A link to another node.
@@ -132,6 +134,10 @@ pub struct UpSnapshot {
     pub token_timeout: Duration,
     /// Longest time to notice a silent death and install the next configuration.
     pub detection_worst_case: Duration,
+    /// Feature level of the ring: the lowest of its members; 0 until they have synchronised.
+    pub feature_level: u32,
+    /// Whether all members have agreed to the fast timers.
+    pub fast_detection: bool,
     /// All configured nodes.
     pub members: Vec<MemberView>,
     /// All links.

@@ -184,7 +184,7 @@ mod tests {
     fn a_ring_id_used_again_after_a_crash_is_caught() {
         let history = [
             installs(1, 5, &[1], &[1]),
-            vec![(1, Event::MembershipStopped), (1, Event::MembershipStarted { ring_seq: 0 })],
+            vec![(1, Event::MembershipStopped), (1, Event::MembershipStarted { ring_seq: 0, level: None })],
             installs(1, 5, &[1], &[1]),
         ];
         assert_eq!(caught(&history), "P2.4 ring ids grow at each node");

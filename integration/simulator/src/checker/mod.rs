@@ -11,10 +11,12 @@
 //! | `self_delivery.rs` | P3: what one sends one receives |
 //! | `safe.rs` | P7: safe delivery |
 //! | `groups.rs` | process groups: the same members at the same place |
+//! | `features.rs` | feature levels: one and the same on all members, that of the lowest |
 //! | `quorum.rs` | P10: no two disjoint quorate rings |
 //! | `store.rs` | P11: one history of the store, no acknowledged write lost |
 //! | `liveness.rs` | P9, P2.3: after healing, one ring, quorate, in sync |
 
+mod features;
 mod groups;
 mod liveness;
 mod lives;
@@ -30,6 +32,7 @@ use std::{collections::BTreeMap, fmt};
 
 use quorate_types::NodeId;
 
+pub use features::FeatureChecker;
 pub use groups::GroupChecker;
 pub use liveness::{Expectation, LivenessChecker, NodeState};
 pub use membership::MembershipChecker;
@@ -95,6 +98,7 @@ impl Checkers {
                 Box::new(SelfDeliveryChecker::default()),
                 Box::new(SafeChecker::default()),
                 Box::new(GroupChecker::default()),
+                Box::new(FeatureChecker::default()),
                 Box::new(QuorumChecker::new(quorum, votes.clone())),
                 Box::new(StoreChecker::new(votes.clone(), store)),
             ],

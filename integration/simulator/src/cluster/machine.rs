@@ -64,10 +64,11 @@ impl Machine {
                     members: setup.nodes().into_iter().collect(),
                     params: setup.params.clone(),
                     config_version: 1,
+                    feature_level: setup.level(node),
                     seed: rng.next_u64(),
                 };
                 let daemon = MembershipDaemon::start(now, config, ring_seq, mutation, rng);
-                let started = Event::MembershipStarted { ring_seq: self.ring_seq };
+                let started = Event::MembershipStarted { ring_seq: self.ring_seq, level: setup.level(node) };
                 (Core::Membership(Box::new(daemon)), started)
             }
             Daemon::Quorum => {

@@ -45,6 +45,8 @@ enum Client {
 pub struct MembershipDaemon {
     stack: Stack,
     connections: BTreeMap<ConnectionId, Client>,
+    /// Its own feature level.
+    level: Option<u32>,
     mutation: Option<Mutation>,
     rng: Rng,
     /// A delivery that [`Mutation::SwapDeliveries`] holds back.
@@ -94,6 +96,7 @@ impl MembershipDaemon {
         rng: Rng,
     ) -> Self {
         let mut daemon = Self {
+            level: config.feature_level,
             stack: Stack::new(config),
             connections: BTreeMap::new(),
             mutation,
@@ -239,6 +242,11 @@ impl MembershipDaemon {
                 self.effects.push_back(Effect::Critical(note));
             }
             Output::Configuration(change) => self.configuration(change),
+            Output::FeaturesAgreed { ring, agreed } => {
+                let own = self.level.filter(|_| self.mutation == Some(Mutation::LevelOfOneself));
+                let (level, fast) = (own.unwrap_or(agreed.level), agreed.has_fast_detection());
+                self.observe(Event::FeaturesAgreed { ring, level, fast });
+            }
             Output::SyncCompleted { ring, .. } => self.observe(Event::SyncCompleted(ring)),
             Output::Group { client, event } => self.group_event(client, event),
             Output::Flow { open } => self.flow_open = open,

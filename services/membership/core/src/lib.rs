@@ -7,6 +7,7 @@
 //! - [`sync`] brings all members to a common state after a change, service by service
 //! - [`cpg`] keeps process groups; [`cmap`] and [`cfg`](mod@cfg) are corosync's two small services
 //! - [`knet`] keeps the encrypted links that the packets travel over
+//! - [`feature`] finds out what all members can do beyond corosync, such as notice a loss sooner
 //! - [`stack`] is all of it: the only module that a driver or a simulator talks to
 //!
 //! Nothing in here opens a socket or a file, reads a clock, starts a thread or draws a random
@@ -19,6 +20,7 @@
 pub mod cfg;
 pub mod cmap;
 pub mod cpg;
+pub mod feature;
 pub mod knet;
 pub mod pg;
 pub mod service;

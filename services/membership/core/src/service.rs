@@ -29,6 +29,9 @@ pub const QUORUM: u16 = 3;
 /// votequorum: lives in another process.
 pub const VOTEQUORUM: u16 = 5;
 
+/// Feature levels: ours alone, unknown to corosync, which takes part in its barrier all the same.
+pub const FEATURES: u16 = 40;
+
 /// The services of this node that take part in synchronisation, whatever is attached.
 pub const SYNCHRONISED: [u16; 4] = [CMAP, CPG, QUORUM, VOTEQUORUM];
 

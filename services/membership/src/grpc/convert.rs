@@ -39,6 +39,8 @@ pub(super) fn status(snapshot: RingSnapshot, node_name: &str) -> GetStatusRespon
         response.installed = up.installed.map(timestamp);
         response.token_timeout = up.token_timeout.try_into().ok();
         response.detection_worst_case = up.detection_worst_case.try_into().ok();
+        response.feature_level = up.feature_level;
+        response.fast_detection = up.fast_detection;
         response.counters = up.counters.into_iter().collect();
         response.dropped = up.dropped.into_iter().collect();
     }
@@ -72,6 +74,7 @@ pub(super) fn members(up: UpSnapshot) -> Vec<Member> {
             since: member.since.map(timestamp),
             left_cleanly: member.left_cleanly,
             config_version: member.config_version,
+            feature_level: member.feature_level,
         })
         .collect()
 }

@@ -111,7 +111,7 @@ impl KnetConfig {
     }
 }
 
-fn links_config(config: &RingConfig, knet: &KnetConfig) -> Result<CheckedConfig, Error> {
+fn links_config(config: &RingConfig, knet: &KnetConfig, token: Duration) -> Result<CheckedConfig, Error> {
     let links = knet::Config {
         link_mode: match knet.link_mode {
             LinkMode::Passive => knet::LinkMode::Passive,
@@ -120,7 +120,7 @@ fn links_config(config: &RingConfig, knet: &KnetConfig) -> Result<CheckedConfig,
         },
         hosts: config.peers().collect(),
         local: config.local_addresses(),
-        links: config.ports.keys().map(|&link| (link, knet.link(link, config.params.token))).collect(),
+        links: config.ports.keys().map(|&link| (link, knet.link(link, token))).collect(),
         mtu: knet.mtu,
         pmtud_interval: knet.pmtud_interval,
         block_unlisted_ips: knet.block_unlisted_ips,
@@ -181,6 +181,8 @@ pub(crate) struct Knet {
     links: Links,
     sockets: BTreeMap<u8, LinkSocket>,
     crypto: CryptoConfig,
+    /// Token timeout in force, which the links' timers follow.
+    token: Duration,
     /// New crypto settings are loaded and not yet in use by all.
     changing_crypto: bool,
     burst: Burst,
@@ -197,13 +199,14 @@ impl Knet {
         let crypto = knet.crypto();
         let mut seed = [0; 32];
         rand::rng().fill_bytes(&mut seed);
-        let links = Links::new(now, links_config(config, knet)?, &crypto, seed).map_err(Error::Crypto)?;
+        let links = Links::new(now, links_config(config, knet, config.params.token)?, &crypto, seed).map_err(Error::Crypto)?;
         let open = |(link, local)| Ok((link, LinkSocket::open(local)?));
         let sockets = config.local_addresses().into_iter().map(open).collect::<Result<_, Error>>()?;
         Ok(Self {
             links,
             sockets,
             crypto,
+            token: config.params.token,
             changing_crypto: false,
             burst: Burst::default(),
             delivered: VecDeque::new(),
@@ -221,7 +224,7 @@ impl Knet {
         config: &RingConfig,
         knet: &KnetConfig,
     ) -> Result<bool, Error> {
-        let links = links_config(config, knet)?;
+        let links = links_config(config, knet, self.token)?;
         let mut sockets = BTreeMap::new();
         for (link, local) in config.local_addresses() {
             let stays = self.sockets.get(&link).is_some_and(|socket| socket.local == local);
@@ -240,6 +243,26 @@ impl Knet {
         self.sockets.append(&mut sockets);
         self.feed(now, Input::Reconfigure(Box::new(links)));
         Ok(begins)
+    }
+
+    /// Lets the links' timers follow another token timeout; those that corosync.conf sets stay.
+    pub(super) fn set_token_timeout(
+        &mut self,
+        now: Instant,
+        config: &RingConfig,
+        knet: &KnetConfig,
+        token: Duration,
+    ) {
+        if self.token == token {
+            return;
+        }
+        match links_config(config, knet, token) {
+            Ok(links) => {
+                self.token = token;
+                self.feed(now, Input::Reconfigure(Box::new(links)));
+            }
+            Err(error) => tracing::warn!(%error, ?token, "the links keep their timers"),
+        }
     }
 
     /// A step of a change of keys came back in the order of the ring: 1 sends with the new ones, 2 refuses the old.

@@ -153,6 +153,13 @@ impl Transport {
         Ok(begins)
     }
 
+    /// The ring runs with another token timeout: links are found down sooner or later, too.
+    pub(crate) fn set_token_timeout(&mut self, now: Instant, config: &RingConfig, token: Duration) {
+        if let (Wire::Knet(knet), TransportConfig::Knet(settings)) = (&mut self.wire, &config.transport) {
+            knet.set_token_timeout(now, config, settings, token);
+        }
+    }
+
     /// A step of a change of keys came back in the order of the ring. Source: spec `knet.md`, 7.5.
     pub(crate) fn crypto_phase(&mut self, now: Instant, phase: u32) {
         if let Wire::Knet(knet) = &mut self.wire {

@@ -92,6 +92,7 @@ impl Ring {
         self.flow = Flow::default();
         self.cancel_timers(&[Timer::Join, Timer::SendJoin, Timer::Consensus]);
         self.change_state(State::Commit(Box::new(Commit { token, stored: false })), reason);
+        self.keep_pace();
         self.restart_token_timers();
         self.outputs.push_back(Output::StoreRingSeq(self.ring_id.seq));
     }

@@ -31,6 +31,7 @@ impl Ring {
             self.unpack_recovered(&mut old);
             self.order = old;
         }
+        self.keep_pace();
         self.rotation.forget_token();
         self.cancel_timers(&[
             Timer::Token,
@@ -42,23 +43,23 @@ impl Ring {
             Timer::Merge,
         ]);
         self.announce_join();
-        self.set_timer(Timer::Join, self.params.join);
-        self.set_timer(Timer::Consensus, self.params.consensus);
+        self.set_timer(Timer::Join, self.pace.join);
+        self.set_timer(Timer::Consensus, self.pace.consensus);
     }
 
     /// The join timer: the last join may be lost.
     pub(super) fn repeat_join(&mut self) {
         if matches!(self.state, State::Gather(_)) {
             self.announce_join();
-            self.set_timer(Timer::Join, self.params.join);
+            self.set_timer(Timer::Join, self.pace.join);
         }
     }
 
     fn announce_join(&mut self) {
-        if self.params.send_join.is_zero() {
+        if self.pace.send_join.is_zero() {
             self.send_join();
         } else if !self.timers.is_set(Timer::SendJoin) {
-            let delay = self.chance.up_to(self.params.send_join);
+            let delay = self.chance.up_to(self.pace.send_join);
             self.set_timer(Timer::SendJoin, delay);
         }
     }
@@ -201,6 +202,7 @@ impl Ring {
         let State::Gather(gather) = &mut self.state else { return };
         if agreed {
             gather.consensus = BTreeSet::from([self.me]);
+            // The others may be storing the ring id: their disks have the configured time for it.
             self.set_timer(Timer::Token, self.params.token);
             return;
         }

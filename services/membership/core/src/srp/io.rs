@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use quorate_types::{NodeId, RingId};
 
-use super::params::Params;
+use super::{pace::Pace, params::Params};
 
 /// What happened.
 #[derive(Debug, Clone)]
@@ -42,6 +42,14 @@ pub enum Input {
     },
     /// New parameters, used from now on; running timers keep their deadline.
     SetParams(Params),
+    /// The members of a ring have agreed to the fast timers, or no longer do. Without effect if another ring is
+    /// installed by now.
+    SetFast {
+        /// The ring.
+        ring: RingId,
+        /// They have.
+        on: bool,
+    },
     /// Leave the ring with a leave message. Afterwards the ring is silent for good.
     Leave,
 }
@@ -223,4 +231,6 @@ pub struct RingStatus {
     pub waiting_trans_ack: bool,
     /// The ring is idle and the representative keeps the token between rotations.
     pub token_held: bool,
+    /// The timers in force.
+    pub pace: Pace,
 }

@@ -19,6 +19,7 @@
 //! - `recovery.rs` messages of the old ring are exchanged on the new ring
 //! - `token.rs` the token visit, the same in recovery and operational; holding the token
 //! - `order.rs`, `flow.rs`, `timer.rs` the window of messages, flow control, the timer table
+//! - `pace.rs` how soon a loss is noticed: the configured timers and the fast ones
 //! - `message.rs` the packets; `io.rs`, `params.rs`, `stats.rs` what crosses the border
 //!
 //! Source: Totem specification, sections 1 to 5; Amir et al., *The Totem single-ring ordering and
@@ -32,6 +33,7 @@ mod io;
 pub mod message;
 mod operational;
 mod order;
+mod pace;
 mod params;
 mod recovery;
 mod stats;
@@ -67,6 +69,7 @@ pub use self::{
         StateName,
     },
     order::{seq_le, seq_lt, seq_min},
+    pace::Pace,
     params::{Params, ParamsError, TotemSettings},
     stats::{Drop, StateCount, Stats, Traffic},
 };
@@ -76,6 +79,8 @@ pub use self::{
 pub struct Ring {
     me: NodeId,
     params: Params,
+    /// The timers in force.
+    pace: Pace,
     chance: Chance,
     now: Option<Instant>,
     timers: Timers,
@@ -92,6 +97,8 @@ pub struct Ring {
     failed_list: BTreeSet<NodeId>,
     /// Members of the installed ring (my_memb_list).
     members: BTreeSet<NodeId>,
+    /// Members of the installed ring that agreed to the fast timers and were not away since.
+    fast_members: BTreeSet<NodeId>,
     /// This node cuts itself off at the next consensus.
     failed_to_recv: bool,
     joins_ignored_until: Option<Instant>,
@@ -162,6 +169,7 @@ impl Ring {
             proc_list: BTreeSet::new(),
             failed_list: BTreeSet::new(),
             members: BTreeSet::new(),
+            fast_members: BTreeSet::new(),
             failed_to_recv: false,
             joins_ignored_until: None,
             order: Order::new(ring_id, params.initial_seq),
@@ -171,6 +179,7 @@ impl Ring {
             waiting_trans_ack: true,
             normal_queue: VecDeque::new(),
             transitional_queue: VecDeque::new(),
+            pace: Pace::configured(&params),
             params,
         }
     }
@@ -186,7 +195,11 @@ impl Ring {
             Input::NewMessage => self.cancel_token_hold(),
             Input::TransitionalAck => self.end_transition(),
             Input::Stored { ring_seq } => self.handle_stored(ring_seq),
-            Input::SetParams(params) => self.params = params,
+            Input::SetParams(params) => {
+                self.params = params;
+                self.keep_pace();
+            }
+            Input::SetFast { ring, on } => self.set_fast(ring, on),
             Input::Leave => self.leave(),
         }
         self.handle_own_copies();
@@ -240,6 +253,7 @@ impl Ring {
             backlog: self.normal_queue.len() + self.transitional_queue.len(),
             waiting_trans_ack: self.waiting_trans_ack,
             token_held: self.rotation.is_held(),
+            pace: self.pace,
         }
     }
 
@@ -258,7 +272,7 @@ impl Ring {
         self.ring_id = RingId::new(self.me, seq);
         self.token_ring_id_seq = seq;
         self.order = Order::new(self.ring_id, self.params.initial_seq);
-        self.set_timer(Timer::Pause, self.params.token / 5);
+        self.set_timer(Timer::Pause, self.pace.token / 5);
         self.enter_gather(Reason::Started);
     }
 
@@ -342,7 +356,7 @@ impl Ring {
                 Timer::SendJoin => self.send_join(),
                 Timer::Consensus => self.handle_consensus_timeout(),
                 Timer::Merge => self.announce_ring(),
-                Timer::Pause => self.set_timer(Timer::Pause, self.params.token / 5),
+                Timer::Pause => self.set_timer(Timer::Pause, self.pace.token / 5),
             }
             self.handle_own_copies();
         }
@@ -378,10 +392,10 @@ impl Ring {
     fn notice_pause(&mut self, now: Instant) {
         if let Some(last) = self.now.replace(now)
             && self.timers.is_set(Timer::Pause)
-            && now.saturating_duration_since(last) > self.params.token / 2
+            && now.saturating_duration_since(last) > self.pace.token / 2
         {
             self.stats.pauses += 1;
-            self.joins_ignored_until = Some(now + self.params.join);
+            self.joins_ignored_until = Some(now + self.pace.join);
             warn!(me = %self.me, pause = ?now.saturating_duration_since(last), "process was not scheduled");
         }
     }

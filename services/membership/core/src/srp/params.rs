@@ -60,6 +60,8 @@ pub struct TotemSettings {
     pub block_unlisted_ips: Option<bool>,
     /// The largest mcast payload in bytes, default 1410 (udp, udpu with `netmtu` 1500).
     pub net_mtu: Option<u32>,
+    /// `quorate_fast_detection`, default yes. Ours: corosync keeps the key and does not look at it.
+    pub quorate_fast_detection: Option<bool>,
 }
 
 /// The parameters that the ring works with.
@@ -101,6 +103,8 @@ pub struct Params {
     pub block_unlisted_ips: bool,
     /// The largest mcast payload in bytes.
     pub net_mtu: u32,
+    /// This node agrees to the fast timers; they are in force while all members do. See [`Pace`](super::Pace).
+    pub fast_detection: bool,
     /// Where message and token sequence numbers of a ring begin: 0 on the wire of corosync. Tests
     /// begin shortly before the wrap; all members must use the same.
     pub initial_seq: u32,
@@ -187,6 +191,7 @@ impl Params {
             cancel_token_hold_on_retransmit: s.cancel_token_hold_on_retransmit.unwrap_or(false),
             block_unlisted_ips: s.block_unlisted_ips.unwrap_or(true),
             net_mtu: net_mtu(s.net_mtu.unwrap_or(1410))?,
+            fast_detection: s.quorate_fast_detection.unwrap_or(true),
             initial_seq: 0,
         })
     }

@@ -54,6 +54,11 @@ impl Recovery {
         self.queue.len()
     }
 
+    /// Whether a member was in the installed ring with this node and is the same process still.
+    pub(super) fn came_along(&self, node: NodeId) -> bool {
+        self.transitional.contains(&node)
+    }
+
     /// Counts one token visit; true when the ring is to be installed.
     /// Source: Totem specification 5.2.
     fn count_visit(&mut self, token: &mut OrfToken) -> bool {
@@ -111,6 +116,7 @@ impl Ring {
         };
         self.rotation = Rotation::new(self.params.initial_seq);
         self.change_state(State::Recovery(Box::new(recovery)), Reason::CommitTokenComplete);
+        self.keep_pace();
         self.restart_token_timers();
         self.send_commit_token(token);
     }
@@ -190,6 +196,8 @@ impl Ring {
         self.rotation.last_aru = self.params.initial_seq;
         self.proc_list.clone_from(&self.members);
         self.failed_list.clear();
+        self.forget_fast_members(|node| transitional.contains(node));
+        self.keep_pace();
     }
 
     fn configuration(&mut self, change: ConfigurationChange) {

@@ -307,9 +307,9 @@ impl Ring {
     /// they arrive soon and the token still does not spin.
     fn keep_token(&mut self, token: OrfToken) {
         let hold = if token.rtr.is_empty() {
-            self.params.hold
+            self.pace.hold
         } else {
-            (self.params.hold / 10).max(HOLD_FOR_RETRANSMIT_MIN)
+            (self.pace.hold / 10).max(HOLD_FOR_RETRANSMIT_MIN)
         };
         self.rotation.whereabouts = Whereabouts::Kept(token);
         self.set_timer(Timer::TokenHold, hold);
@@ -357,7 +357,7 @@ impl Ring {
             (State::Recovery(_) | State::Operational, Whereabouts::Kept(_)) => self.let_token_go(),
             _ => return,
         }
-        self.set_timer(Timer::TokenRetransmit, self.params.token_retransmit);
+        self.set_timer(Timer::TokenRetransmit, self.pace.token_retransmit);
     }
 
     /// Something waits to be sent: an idle ring must turn again.
@@ -396,13 +396,14 @@ impl Ring {
 
     /// A token or commit token was accepted: the ring is alive.
     pub(super) fn restart_token_timers(&mut self) {
-        self.set_timer(Timer::Token, self.params.token);
-        self.set_timer(Timer::TokenRetransmit, self.params.token_retransmit);
-        match self.params.token_warning {
+        let storing = matches!(self.state, State::Commit(_));
+        self.set_timer(Timer::Token, if storing { self.params.token } else { self.pace.token });
+        self.set_timer(Timer::TokenRetransmit, self.pace.token_retransmit);
+        match self.pace.token_warning {
             Some(after) => self.set_timer(Timer::TokenWarning, after),
             None => self.timers.cancel(Timer::TokenWarning),
         }
-        match self.params.heartbeat {
+        match self.pace.heartbeat {
             Some(after) => self.set_timer(Timer::Heartbeat, after),
             None => self.timers.cancel(Timer::Heartbeat),
         }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     pg::{Group, MESSAGE_MAX},
-    service::{SERVICES_MAX, SYNCHRONISED, ServiceMessage, VOTEQUORUM},
+    service::{FEATURES, SERVICES_MAX, SYNCHRONISED, ServiceMessage, VOTEQUORUM},
 };
 
 /// How long a synchronisation waits for the messages of a local service.
@@ -83,7 +83,7 @@ impl Externals {
 
     /// A service is there; it is told what it missed. False if it cannot be external.
     pub(super) fn attach(&mut self, service: u16, out: &mut VecDeque<Output>) -> bool {
-        if !(VOTEQUORUM..SERVICES_MAX).contains(&service) {
+        if !(VOTEQUORUM..SERVICES_MAX).contains(&service) || service == FEATURES {
             return false;
         }
         self.attached.insert(service);

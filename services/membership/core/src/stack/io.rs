@@ -7,6 +7,7 @@ use quorate_types::{NodeId, RingId};
 
 use crate::{
     cpg::{ChangeReason, GroupName, Member},
+    feature::Agreed,
     srp::{ConfigurationChange, Destination, Guarantee, Params, Reason, StateName},
 };
 
@@ -24,6 +25,9 @@ pub struct StackConfig {
     pub params: Params,
     /// `totem.config_version`, 0 when there is none.
     pub config_version: u64,
+    /// The feature level to announce, [`LEVEL`](crate::feature::LEVEL) as a rule; `None` = take no part in
+    /// feature levels, as corosync.
+    pub feature_level: Option<u32>,
     /// Feeds the random delays of the ring.
     pub seed: u64,
 }
@@ -86,7 +90,7 @@ pub enum Input {
     /// A service that runs in another process is there: it takes part in synchronisation and gets
     /// its messages. What it missed on this ring is told again.
     ServiceAttach {
-        /// Its number: 5 (votequorum), or 6 to 63 for our own.
+        /// Its number: 5 (votequorum), or 6 to 63 for our own but 40, which is part of the stack.
         service: u16,
     },
     /// Such a service is gone.
@@ -158,6 +162,14 @@ pub enum Output {
     },
     /// The configuration changed.
     Configuration(ConfigurationChange),
+    /// What the members of the ring have agreed to beyond corosync: in each synchronisation of a node that takes
+    /// part, before ordinary messages flow again, and when a member changes its mind.
+    FeaturesAgreed {
+        /// The ring.
+        ring: RingId,
+        /// What all its members have.
+        agreed: Agreed,
+    },
     /// All services of all members are synchronised; ordinary messages flow again.
     SyncCompleted {
         /// The ring.

@@ -12,12 +12,19 @@
 //!
 //! ```
 //! use std::time::Instant;
-//! use membership_core::{srp::Params, stack::{Input, Output, Stack, StackConfig}};
+//! use membership_core::{feature, srp::Params, stack::{Input, Output, Stack, StackConfig}};
 //! use quorate_types::NodeId;
 //!
 //! let me = NodeId::new(1)?;
 //! let members = [me].into();
-//! let config = StackConfig { me, members, params: Params::default(), config_version: 1, seed: 7 };
+//! let config = StackConfig {
+//!     me,
+//!     members,
+//!     params: Params::default(),
+//!     config_version: 1,
+//!     feature_level: Some(feature::LEVEL),
+//!     seed: 7,
+//! };
 //! let mut stack = Stack::new(config);
 //! let mut now = Instant::now();
 //! let mut input = Input::Start { stored_ring_seq: 0 };
@@ -73,8 +80,9 @@ use crate::{
     cfg::{self, CfgMessage},
     cmap::{self, Cmap},
     cpg::{ChangeReason, Cpg, CpgMessage, GroupName, ProcessTable},
+    feature::Features,
     pg::{Assembler, Group},
-    service::{CFG, CMAP, CPG, ServiceMessage},
+    service::{CFG, CMAP, CPG, FEATURES, ServiceMessage},
     srp::{self, Delivery, Guarantee, Phase, Ring, Stats},
     sync::{Progress, Sync},
 };
@@ -101,6 +109,7 @@ pub struct Stack {
     transitional: BTreeSet<NodeId>,
     members: Vec<NodeId>,
     cmap: Cmap,
+    features: Features,
     cpg: Cpg,
     clients: Clients,
     externals: Externals,
@@ -111,11 +120,12 @@ impl Stack {
     /// A silent node; [`Input::Start`] makes it look for others.
     #[must_use]
     pub fn new(config: StackConfig) -> Self {
-        let StackConfig { me, members, params, config_version, seed } = config;
+        let StackConfig { me, members, params, config_version, feature_level, seed } = config;
         Self {
             me,
             configured: members,
             outbox: Outbox::new(&params),
+            features: Features::new(feature_level, params.fast_detection),
             ring: Ring::new(me, params, seed),
             from_ring: VecDeque::new(),
             outputs: VecDeque::new(),
@@ -144,6 +154,9 @@ impl Stack {
             Input::Reconfigure { members, params, config_version } => {
                 self.configured = members;
                 self.outbox.set_params(&params);
+                if let Some(announcement) = self.features.set_fast_detection(params.fast_detection) {
+                    self.stage(Phase::Normal, announcement, Bytes::new(), Guarantee::Agreed);
+                }
                 self.ring_input(now, srp::Input::SetParams(params));
                 if self.cmap.set_version(config_version) {
                     let announcement = self.cmap.announcement(cmap::Reason::NewConfigVersion);
@@ -210,6 +223,8 @@ impl Stack {
             sync: progress.map(|(service, missing)| SyncProgress { service, missing }),
             synchronised: !self.waiting,
             config_versions: self.cmap.peers().clone(),
+            features: self.features.agreed(),
+            feature_levels: self.features.levels(),
             attached_services: self.externals.attached().clone(),
             clients: self.clients.len(),
             backlog_bytes: self.outbox.backlog_bytes(&self.ring),
@@ -223,6 +238,7 @@ impl Stack {
             assembler: self.assembler.stats(),
             sync: self.sync.stats(),
             cpg: self.cpg.stats(),
+            features_out_of_place: self.features.out_of_place(),
             external_timeouts: self.externals.timeouts(),
             ..self.stats
         }
@@ -297,14 +313,14 @@ impl Stack {
                     }
                 }
                 Some((Group::Service, message)) => {
-                    self.dispatch(at, delivery.origin, message, assembled.spans_change);
+                    self.dispatch(now, at, delivery.origin, message, assembled.spans_change);
                 }
                 None => self.stats.unknown += 1,
             }
         }
     }
 
-    fn dispatch(&mut self, at: Position, from: NodeId, message: Bytes, spans_change: bool) {
+    fn dispatch(&mut self, now: Instant, at: Position, from: NodeId, message: Bytes, spans_change: bool) {
         let Ok(message) = ServiceMessage::from_wire(message) else {
             self.stats.malformed += 1;
             return;
@@ -320,6 +336,7 @@ impl Stack {
                     self.clients.deliver(at, event, &mut self.outputs);
                 }
             }
+            FEATURES if self.features.takes_part() => self.note_features(now, at, from, &message),
             _ => {
                 let known = self.externals.deliver(from, message, &mut self.outputs);
                 self.stats.unknown += u64::from(!known);

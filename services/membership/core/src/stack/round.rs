@@ -13,7 +13,8 @@ use super::{
 };
 use crate::{
     cmap, cpg,
-    service::{CMAP, CPG},
+    feature::Agreed,
+    service::{CMAP, CPG, FEATURES, ServiceMessage},
     srp::{self, ConfigurationChange, Guarantee, Phase},
 };
 
@@ -67,7 +68,11 @@ impl Stack {
 
     fn start_sync(&mut self, ring: RingId) {
         self.cpg.start_sync(&self.transitional, &self.members);
-        let own = self.externals.start_sync(ring, &self.members, &self.transitional, &mut self.outputs);
+        self.features.start_sync(ring, &self.members);
+        let mut own = self.externals.start_sync(ring, &self.members, &self.transitional, &mut self.outputs);
+        if self.features.takes_part() {
+            own.insert(FEATURES);
+        }
         let list = self.sync.start(ring, &self.members, &own);
         self.stage_sync(list);
     }
@@ -80,6 +85,7 @@ impl Stack {
         let messages = match u16::try_from(service) {
             Ok(CMAP) => vec![self.cmap.announcement(cmap::Reason::Sync)],
             Ok(CPG) => self.cpg.sync_messages(),
+            Ok(FEATURES) => self.features.announcement().into_iter().collect(),
             Ok(service) => match self.externals.step(service, now) {
                 Step::Send(messages) => messages,
                 Step::Wait => return,
@@ -132,12 +138,42 @@ impl Stack {
                 }
                 self.clients.confirm_members(at, &changed, self.cpg.table(), &mut self.outputs);
             }
+            Ok(FEATURES) if self.features.takes_part() => {
+                let agreed = self.features.activate();
+                self.take_up(now, at.ring, agreed);
+            }
             Ok(service) => self.externals.activate(service, &mut self.outputs),
             Err(_) => {}
         }
         if last {
             self.complete(now, at.ring);
         }
+    }
+
+    /// A member announces what it can do.
+    pub(super) fn note_features(
+        &mut self,
+        now: Instant,
+        at: Position,
+        from: NodeId,
+        message: &ServiceMessage,
+    ) {
+        match self.features.accept(from, message.function, &message.bytes) {
+            Ok(Some(agreed)) => self.take_up(now, at.ring, agreed),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::debug!(%from, %error, "announcement of features ignored");
+                self.stats.malformed += 1;
+            }
+        }
+    }
+
+    /// All members have this in common from here on.
+    fn take_up(&mut self, now: Instant, ring: RingId, agreed: Agreed) {
+        let on = agreed.has_fast_detection();
+        tracing::info!(%ring, level = agreed.level, fast_detection = on, "features of the ring");
+        self.outputs.push_back(Output::FeaturesAgreed { ring, agreed });
+        self.ring.handle_input(now, srp::Input::SetFast { ring, on });
     }
 
     /// The synchronisation is complete: ordinary messages flow again.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_types::NodeId;
 
-use crate::{cpg::CpgStats, pg::AssemblerStats, srp::RingStatus, sync::SyncStats};
+use crate::{cpg::CpgStats, feature::Agreed, pg::AssemblerStats, srp::RingStatus, sync::SyncStats};
 
 /// What the stack looks like now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,10 @@ pub struct StackStatus {
     pub synchronised: bool,
     /// `totem.config_version` of each member that announced one.
     pub config_versions: BTreeMap<NodeId, Option<u64>>,
+    /// What all members have agreed to beyond corosync; nothing until they are synchronised.
+    pub features: Agreed,
+    /// The feature level of each member that announced one.
+    pub feature_levels: BTreeMap<NodeId, u32>,
     /// Services attached from other processes.
     pub attached_services: BTreeSet<u16>,
     /// Local clients of process groups.
@@ -51,6 +55,8 @@ pub struct StackStats {
     pub external_timeouts: u64,
     /// Messages of groups or services unknown here: normal in mixed clusters.
     pub unknown: u64,
+    /// Announcements of features for another ring, or of a stranger.
+    pub features_out_of_place: u64,
     /// Messages whose header or layout did not hold.
     pub malformed: u64,
     /// Requests of clients that were refused.

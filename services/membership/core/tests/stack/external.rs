@@ -108,17 +108,17 @@ fn a_service_that_attaches_late_is_told_what_it_missed() {
 
 #[test]
 fn a_service_of_our_own_takes_part_once_it_is_attached_everywhere() {
-    // given service 40 on one of two nodes
+    // given service 41 on one of two nodes
     let mut network = Network::new(2);
     network.start(1, Votes::Answers);
-    network.input(1, Input::ServiceAttach { service: 40 });
+    network.input(1, Input::ServiceAttach { service: 41 });
     network.start(2, Votes::Answers);
     // then the ring is synchronised all the same; nobody answers for it, so it is awaited
     network.form(&[1, 2]);
     let told = network.nodes[&2]
         .log
         .iter()
-        .any(|output| matches!(output, membership_core::stack::Output::Service { service: 40, .. }));
+        .any(|output| matches!(output, membership_core::stack::Output::Service { service: 41, .. }));
     assert!(!told);
 }
 

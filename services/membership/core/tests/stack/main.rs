@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use membership_core::{
     cpg::ChangeReason,
-    srp::Guarantee,
+    srp::{Guarantee, Pace, Params, TotemSettings},
     stack::{ConfigurationKind, GROUP_PAYLOAD_MAX, GroupEvent, Input, LeaveReason, Output, RefuseReason},
 };
 use network::{Network, Votes, group, member, messages, node};
@@ -59,6 +59,38 @@ fn three_nodes_form_a_synchronised_ring() {
         assert_eq!(versions.into_values().collect::<Vec<_>>(), [Some(7); 3]);
         assert_eq!(node.stack.stats().malformed + node.stack.stats().unknown, 0);
     }
+}
+
+#[test]
+fn three_nodes_agree_on_a_feature_level_and_on_fast_timers_before_they_are_synchronised() {
+    let network = Network::formed(3);
+    for (id, node) in &network.nodes {
+        let status = node.stack.status();
+        assert!(status.features.level == 1 && status.features.has_fast_detection(), "node {id}");
+        assert_eq!(status.feature_levels.into_values().collect::<Vec<_>>(), [1; 3]);
+        let params = Params::derive(&TotemSettings::default(), 3).expect("the defaults are valid");
+        assert_eq!(status.ring.pace, Pace::fast(&params));
+        let last = node.log.iter().rev().find_map(|output| match output {
+            Output::FeaturesAgreed { .. } => Some(true),
+            Output::Configuration(_) => Some(false),
+            _ => None,
+        });
+        assert_eq!(last, Some(true));
+    }
+}
+
+#[test]
+fn no_other_process_can_announce_features() {
+    let mut network = Network::formed(2);
+    let service = membership_core::service::FEATURES;
+    let mut forged = vec![0; 56];
+    (forged[2], forged[8], forged[40]) = (40, 56, 9);
+    network.input(1, Input::ServiceAttach { service });
+    network.input(1, Input::ServiceMulticast { service, message: forged.into() });
+    network.run_for(Duration::from_secs(1));
+    let node = &network.nodes[&1];
+    assert_eq!(node.stack.stats().service_dropped, 1);
+    assert_eq!(node.stack.status().features.level, 1);
 }
 
 #[test]

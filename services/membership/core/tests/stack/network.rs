@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 use membership_core::{
     cpg::{GroupName, Member},
+    feature,
     srp::{Destination, Guarantee, Params, TotemSettings},
     stack::{ClientId, GroupEvent, Input, Output, ServiceEvent, Stack, StackConfig},
 };
@@ -144,6 +145,7 @@ impl Network {
             members: self.configured.clone(),
             params,
             config_version: 7,
+            feature_level: Some(feature::LEVEL),
             seed: u64::from(id),
         };
         let side = 0;

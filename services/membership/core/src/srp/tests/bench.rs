@@ -117,6 +117,12 @@ impl Bench {
         }
     }
 
+    /// The process of a node ends and begins anew.
+    pub(super) fn restart(&mut self, node: u32, stored_ring_seq: u64) {
+        self.rings.insert(node, Ring::new(id(node), Params::default(), 1));
+        self.input(node, Input::Start { stored_ring_seq });
+    }
+
     /// Drops all mail.
     pub(super) fn lose(&mut self) {
         self.mail.clear();

@@ -5,4 +5,5 @@
 mod bench;
 mod gathering;
 mod operation;
+mod pacing;
 mod recovering;
