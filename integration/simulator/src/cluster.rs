@@ -16,7 +16,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use callers::Callers;
 use connections::Connections;
 use machine::Machine;
@@ -30,7 +29,7 @@ use crate::{
     event::{Queue, SimTime},
     fault::{Daemon, Fault},
     history::{Change, Event as Observed, Observation, Outcome},
-    network::{Network, NetworkStats},
+    network::{Datagram, Network, NetworkStats},
     process::Process,
     rng::Rng,
     setup::Setup,
@@ -52,7 +51,7 @@ const BOOT_MAX: Duration = Duration::from_secs(1);
 /// Something that will happen.
 #[derive(Debug)]
 enum Event {
-    Datagram { to: NodeId, packet: Bytes },
+    Datagram { to: NodeId, datagram: Datagram },
     Wake { node: NodeId, daemon: Daemon, life: u32 },
     DiskDone { node: NodeId, daemon: Daemon, life: u32 },
     Told { to: (NodeId, Daemon), life: u32, connection: ConnectionId, message: Message },
@@ -113,6 +112,7 @@ pub struct Cluster {
     healed: bool,
     /// Everything observed, if it is kept.
     history: Option<Vec<Observation>>,
+    nodes: Vec<NodeId>,
     tally: Tally,
     violation: Option<(SimTime, Violation)>,
     moment: (SimTime, u32),
@@ -139,6 +139,7 @@ impl Cluster {
             trace: Trace::new(lines),
             healed: false,
             history: None,
+            nodes: setup.nodes(),
             tally: Tally::default(),
             violation: None,
             moment: (SimTime::ZERO, 0),
@@ -364,8 +365,8 @@ impl Cluster {
 
     /// What each node looks like from outside.
     #[must_use]
-    pub fn states(&self) -> Vec<NodeState> {
-        self.machines.iter().map(|(node, machine)| machine.state(*node)).collect()
+    pub fn states(&self) -> impl Iterator<Item = NodeState> {
+        self.machines.iter().map(|(node, machine)| machine.state(*node))
     }
 
     /// Lets every replica show its tree, at the end of a run.
@@ -383,8 +384,7 @@ impl Cluster {
     /// The nodes whose membershipd runs.
     #[must_use]
     pub fn live(&self) -> BTreeSet<NodeId> {
-        let runs = |machine: &Machine| machine.process(Daemon::Membership).is_running();
-        self.machines.iter().filter(|(_, machine)| runs(machine)).map(|(node, _)| *node).collect()
+        self.nodes.iter().copied().filter(|node| self.process(*node, Daemon::Membership).is_running()).collect()
     }
 
     fn each_pair(
@@ -412,8 +412,8 @@ impl Cluster {
         let Some(event) = self.queue.pop() else { return };
         self.check_progress(&event);
         match event {
-            Event::Datagram { to, packet } => {
-                self.input(to, Daemon::Membership, DaemonInput::Datagram(packet));
+            Event::Datagram { to, datagram } => {
+                self.input(to, Daemon::Membership, DaemonInput::Datagram(datagram));
             }
             Event::Wake { node, daemon, life } => self.wake(node, daemon, life),
             Event::DiskDone { node, daemon, life } => self.disk_done(node, daemon, life),

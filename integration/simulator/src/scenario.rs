@@ -291,7 +291,7 @@ pub struct View<'a> {
 
 impl View<'_> {
     fn states(&self) -> BTreeMap<u32, NodeState> {
-        self.cluster.states().into_iter().map(|state| (state.node.get(), state)).collect()
+        self.cluster.states().map(|state| (state.node.get(), state)).collect()
     }
 
     fn state(&self, id: u32) -> NodeState {

@@ -14,6 +14,7 @@ use crate::{
     daemon::{DaemonInput, DiskWrite, Effect},
     fault::Daemon,
     history::{Event as Observed, Observation},
+    network::Datagram,
 };
 
 impl Cluster {
@@ -21,12 +22,16 @@ impl Cluster {
         match effect {
             Effect::Send { to: Destination::Node(to), packet } => {
                 self.remark_packet(node, &packet);
-                self.send(node, to, &packet);
+                self.send(node, to, &packet.into());
             }
             Effect::Send { to: Destination::All, packet } => {
                 self.remark_packet(node, &packet);
-                for to in self.setup.nodes().into_iter().filter(|to| *to != node) {
-                    self.send(node, to, &packet);
+                let datagram = packet.into();
+                for index in 0..self.nodes.len() {
+                    let to = self.nodes[index];
+                    if to != node {
+                        self.send(node, to, &datagram);
+                    }
                 }
             }
             Effect::Write(write) => self.write(node, daemon, write),
@@ -64,16 +69,15 @@ impl Cluster {
             return;
         }
         let at = now + self.rng.span(Duration::ZERO, AMBUSH_DELAY_MAX);
-        let nodes = self.setup.nodes();
-        for (at, fault) in self.setup.profile.draw(&mut self.rng, &nodes, Some(victim), at) {
+        for (at, fault) in self.setup.profile.draw(&mut self.rng, &self.nodes, Some(victim), at) {
             self.queue.push(at, Event::Fault(fault));
         }
     }
 
-    pub(super) fn send(&mut self, from: NodeId, to: NodeId, packet: &Bytes) {
+    pub(super) fn send(&mut self, from: NodeId, to: NodeId, datagram: &Datagram) {
         let now = self.now();
-        for at in self.network.carry(now, from, to, packet.len()).iter() {
-            self.queue.push(at, Event::Datagram { to, packet: packet.clone() });
+        for at in self.network.carry(now, from, to, datagram.bytes.len()).iter() {
+            self.queue.push(at, Event::Datagram { to, datagram: datagram.clone() });
         }
     }
 
@@ -99,11 +103,12 @@ impl Cluster {
 
     pub(super) fn write(&mut self, node: NodeId, daemon: Daemon, write: DiskWrite) {
         let now = self.now();
+        let early = self.is_reported_early(&write).then(|| write.clone());
         let process = self.process_mut(node, daemon);
         let life = process.life();
-        let at = process.disk.submit(now, write.clone());
+        let at = process.disk.submit(now, write);
         self.queue.push(at, Event::DiskDone { node, daemon, life });
-        if self.is_reported_early(&write) {
+        if let Some(write) = early {
             self.input(node, daemon, DaemonInput::Stored(write));
         }
     }

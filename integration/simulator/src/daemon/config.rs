@@ -142,8 +142,8 @@ impl ConfigDaemon {
     /// Test writes whose effect the tree holds, ascending.
     #[must_use]
     pub fn own_writes(&self) -> Vec<WriteId> {
-        let names = self.replica.tree().entries().map(|entry| entry.head().name.clone());
-        let mut writes: Vec<WriteId> = names.filter_map(|name| own_write(&name)).collect();
+        let entries = self.replica.tree().entries();
+        let mut writes: Vec<WriteId> = entries.filter_map(|entry| own_write(&entry.head().name)).collect();
         writes.sort_unstable();
         writes
     }

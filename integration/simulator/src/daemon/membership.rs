@@ -120,7 +120,7 @@ impl MembershipDaemon {
     /// Takes an input.
     pub fn handle(&mut self, now: Instant, input: DaemonInput) {
         match input {
-            DaemonInput::Datagram(packet) => self.input(now, Input::Datagram(packet)),
+            DaemonInput::Datagram(datagram) => self.input(now, Input::Datagram(datagram.bytes)),
             DaemonInput::Timer => self.input(now, Input::Timer),
             DaemonInput::Stored(DiskWrite::RingSeq(ring_seq)) => {
                 self.input(now, Input::Stored { ring_seq });

@@ -26,6 +26,7 @@ use quorum_core::QuorumConfig;
 use crate::{
     fault::Daemon,
     history::{Event, Position},
+    network::Datagram,
     workload::Action,
 };
 
@@ -70,7 +71,7 @@ impl Link {
 #[derive(Debug, Clone)]
 pub enum DaemonInput {
     /// A datagram from the network.
-    Datagram(Bytes),
+    Datagram(Datagram),
     /// The deadline has passed.
     Timer,
     /// A write is durable.
