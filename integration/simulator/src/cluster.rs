@@ -10,6 +10,7 @@ mod daemons;
 mod effects;
 mod ipc;
 mod machine;
+mod wraps;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,6 +20,7 @@ use std::{
 use callers::Callers;
 use connections::Connections;
 use machine::Machine;
+use wraps::Wraps;
 use membership_core::srp::{Params, StateName};
 use quorate_types::NodeId;
 use quorum_core::QuorumConfig;
@@ -78,6 +80,12 @@ pub struct Tally {
     pub reads: u64,
     /// Starts of daemons.
     pub starts: u64,
+    /// Rings in which the numbers of messages went past their end.
+    pub message_wraps: u64,
+    /// Rings in which the numbers of tokens did.
+    pub token_wraps: u64,
+    /// Rings whose sequence needs more than 32 bits where the one before did not.
+    pub ring_wraps: u64,
 }
 
 impl Tally {
@@ -112,7 +120,10 @@ pub struct Cluster {
     healed: bool,
     /// Everything observed, if it is kept.
     history: Option<Vec<Observation>>,
+    /// Every token, commit token and join, if it is kept.
+    wire: Vec<Observation>,
     nodes: Vec<NodeId>,
+    wraps: Wraps,
     tally: Tally,
     violation: Option<(SimTime, Violation)>,
     moment: (SimTime, u32),
@@ -127,7 +138,7 @@ impl Cluster {
         let network = Network::new(rng.fork(1), setup.quality);
         let machines = setup.nodes().into_iter().map(|node| {
             let disks = rng.fork(u64::from(node.get()) << 8);
-            (node, Machine::new(disks, setup.disk))
+            (node, Machine::new(disks, &setup))
         });
         let machines = machines.collect();
         let mut cluster = Self {
@@ -139,7 +150,9 @@ impl Cluster {
             trace: Trace::new(lines),
             healed: false,
             history: None,
+            wire: Vec::new(),
             nodes: setup.nodes(),
+            wraps: Wraps::new(&setup),
             tally: Tally::default(),
             violation: None,
             moment: (SimTime::ZERO, 0),
@@ -198,7 +211,9 @@ impl Cluster {
     /// How much was observed.
     #[must_use]
     pub fn tally(&self) -> Tally {
-        self.tally
+        let mut tally = self.tally;
+        self.wraps.add_to(&mut tally);
+        tally
     }
 
     /// Keeps every observation from now on.
@@ -210,6 +225,12 @@ impl Cluster {
     #[must_use]
     pub fn history(&self) -> &[Observation] {
         self.history.as_deref().unwrap_or_default()
+    }
+
+    /// Every token, commit token and join that was sent since [`Cluster::keep_history`].
+    #[must_use]
+    pub fn wire(&self) -> &[Observation] {
+        &self.wire
     }
 
     /// The state of the ring at a node; `None` while membershipd is down.
@@ -313,6 +334,9 @@ impl Cluster {
             Fault::Timers(node, per_cent) => {
                 let params = Box::new(scaled(&self.setup.params, per_cent));
                 self.input(node, Daemon::Membership, DaemonInput::Reconfigure(params));
+            }
+            Fault::LoseRingSeq(node) => {
+                self.machines.get_mut(&node).expect("faults name nodes of the setup").lose_ring_seq();
             }
             Fault::WriteError(node) => self.process_mut(node, Daemon::Config).write_fails = true,
         }

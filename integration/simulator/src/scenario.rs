@@ -211,6 +211,12 @@ impl Scenario {
         self.cluster.history()
     }
 
+    /// Every token, commit token and join that was sent so far.
+    #[must_use]
+    pub fn wire(&self) -> &[Observation] {
+        self.cluster.wire()
+    }
+
     /// Counters of the network.
     #[must_use]
     pub fn network_stats(&self) -> NetworkStats {

@@ -80,8 +80,16 @@ fn the_numbers_of_messages_may_wrap() {
 /// retransmission make the token spin.
 #[test]
 fn a_message_lost_on_an_idle_ring_is_sent_again_soon_and_without_a_storm() {
+    for cancel_token_hold_on_retransmit in [false, true] {
+        let mut setup = Setup::healthy(3);
+        setup.params.cancel_token_hold_on_retransmit = cancel_token_hold_on_retransmit;
+        lose_a_message_on_an_idle_ring(setup);
+    }
+}
+
+fn lose_a_message_on_an_idle_ring(setup: Setup) {
     // given
-    let mut scenario = Scenario::formed(3);
+    let mut scenario = Scenario::formed_from(setup);
     scenario.pass(60 * SECOND);
     scenario.fault(Fault::Link(1.try_into().unwrap(), 3.try_into().unwrap(), Some(lossy(100))));
     let message = scenario.send(1, 100);

@@ -10,11 +10,14 @@
 //! | `virtual_synchrony.rs` | P4, P6.3: those who move together delivered the same; no holes |
 //! | `self_delivery.rs` | P3: what one sends one receives |
 //! | `safe.rs` | P7: safe delivery |
+//! | `token.rs` | P8: one token, always forward, true about what the members have |
+//! | `gather.rs` | P9: gathering comes to an end |
 //! | `groups.rs` | process groups: the same members at the same place |
 //! | `quorum.rs` | P10: no two disjoint quorate rings |
 //! | `store.rs` | P11: one history of the store, no acknowledged write lost |
 //! | `liveness.rs` | P9, P2.3: after healing, one ring, quorate, in sync |
 
+mod gather;
 mod groups;
 mod liveness;
 mod lives;
@@ -24,12 +27,14 @@ mod quorum;
 mod safe;
 mod self_delivery;
 mod store;
+mod token;
 mod virtual_synchrony;
 
 use std::{collections::BTreeMap, fmt};
 
 use quorate_types::NodeId;
 
+pub use gather::GatherChecker;
 pub use groups::GroupChecker;
 pub use liveness::{Expectation, LivenessChecker, NodeState};
 pub use membership::MembershipChecker;
@@ -38,6 +43,7 @@ pub use quorum::{QuorumChecker, QuorumRule};
 pub use safe::SafeChecker;
 pub use self_delivery::SelfDeliveryChecker;
 pub use store::{StoreChecker, StoreRule};
+pub use token::TokenChecker;
 pub use virtual_synchrony::VirtualSynchronyChecker;
 
 use crate::history::Observation;
@@ -94,6 +100,8 @@ impl Checkers {
                 Box::new(VirtualSynchronyChecker::default()),
                 Box::new(SelfDeliveryChecker::default()),
                 Box::new(SafeChecker::default()),
+                Box::new(TokenChecker::default()),
+                Box::new(GatherChecker::default()),
                 Box::new(GroupChecker::default()),
                 Box::new(QuorumChecker::new(quorum, votes.clone())),
                 Box::new(StoreChecker::new(votes.clone(), store)),

@@ -7,6 +7,7 @@
 mod config;
 mod membership;
 mod quorum;
+mod wire;
 
 use std::{collections::VecDeque, time::Instant};
 
@@ -151,6 +152,8 @@ pub enum Effect {
     Tell(ConnectionId, Message),
     /// Something the checkers should see.
     Observe(Event),
+    /// Something the checkers should see, and whose place in the trace would drown the reader.
+    Watch(Event),
     /// Something only the reader of the trace should see.
     Note(String),
     /// The same, at a moment when a fault would hurt.

@@ -63,8 +63,8 @@ use self::{
 };
 pub use self::{
     io::{
-        ConfigurationChange, Delivery, Destination, Guarantee, Input, Output, Phase, Reason, RingStatus,
-        StateName,
+        ConfigurationChange, Delivery, Destination, Guarantee, Input, Output, Phase, Reason, RingProgress,
+        RingStatus, StateName,
     },
     order::{seq_le, seq_lt, seq_min},
     params::{Params, ParamsError, TotemSettings},
@@ -241,6 +241,13 @@ impl Ring {
             waiting_trans_ack: self.waiting_trans_ack,
             token_held: self.rotation.is_held(),
         }
+    }
+
+    /// How far the messages have come; cheap enough to be asked after every input.
+    #[must_use]
+    pub fn progress(&self) -> RingProgress {
+        let Order { ring_id, aru, last_released, .. } = self.order;
+        RingProgress { ring: ring_id, aru, released: last_released }
     }
 
     /// All counters.

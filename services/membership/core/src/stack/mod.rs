@@ -75,7 +75,7 @@ use crate::{
     cpg::{ChangeReason, Cpg, CpgMessage, GroupName, ProcessTable},
     pg::{Assembler, Group},
     service::{CFG, CMAP, CPG, ServiceMessage},
-    srp::{self, Delivery, Guarantee, Phase, Ring, Stats},
+    srp::{self, Delivery, Guarantee, Phase, Ring, RingProgress, Stats},
     sync::{Progress, Sync},
 };
 
@@ -210,6 +210,12 @@ impl Stack {
             clients: self.clients.len(),
             backlog_bytes: self.outbox.backlog_bytes(&self.ring),
         }
+    }
+
+    /// How far the messages of the ring have come; cheap enough to be asked after every input.
+    #[must_use]
+    pub fn progress(&self) -> RingProgress {
+        self.ring.progress()
     }
 
     /// Counters of the layers above the ring.
