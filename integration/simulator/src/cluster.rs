@@ -20,10 +20,10 @@ use std::{
 use callers::Callers;
 use connections::Connections;
 use machine::Machine;
-use wraps::Wraps;
 use membership_core::srp::{Params, StateName};
 use quorate_types::NodeId;
 use quorum_core::QuorumConfig;
+use wraps::Wraps;
 
 use crate::{
     checker::{Checkers, NodeState, Violation},
@@ -408,7 +408,11 @@ impl Cluster {
     /// The nodes whose membershipd runs.
     #[must_use]
     pub fn live(&self) -> BTreeSet<NodeId> {
-        self.nodes.iter().copied().filter(|node| self.process(*node, Daemon::Membership).is_running()).collect()
+        self.nodes
+            .iter()
+            .copied()
+            .filter(|node| self.process(*node, Daemon::Membership).is_running())
+            .collect()
     }
 
     fn each_pair(

@@ -35,7 +35,7 @@ pub enum Mutation {
     ReleaseEarly,
     /// The representative takes the commit token for returned as soon as it has sent it.
     SkipCommitRound,
-    /// Joins name nobody as failed.
+    /// Every other join names nobody as failed.
     ForgetFailed,
     /// Joins are not received.
     IgnoreJoins,

@@ -231,7 +231,8 @@ mod tests {
         for count in 2..=7 {
             assert!(setups.iter().any(|setup| setup.votes.len() == count), "{count}");
         }
-        let near_wrap = setups.iter().filter(|setup| setup.params.initial_seq != 0 && setup.ring_seq != 0).count();
+        let near_wrap =
+            setups.iter().filter(|setup| setup.params.initial_seq != 0 && setup.ring_seq != 0).count();
         assert!((100..200).contains(&near_wrap), "{near_wrap}");
     }
 

@@ -140,28 +140,21 @@ fn a_failed_set_that_shrinks_while_nodes_gather_is_noticed() {
 /// P9, P2.3.
 #[test]
 fn nodes_that_never_come_together_are_noticed() {
-    is_caught(
-        Mutation::IgnoreJoins,
-        "liveness",
-        &["P9 one ring, quorate and in sync within the bound"],
-    );
+    is_caught(Mutation::IgnoreJoins, "liveness", &["P9 one ring, quorate and in sync within the bound"]);
 }
 
 /// P10.
 #[test]
 fn a_minority_that_acts_is_noticed() {
-    let broken = ["P10 quorate means more than half", "P10 two quorate rings share a member", "P10 wait_for_all"];
+    let broken =
+        ["P10 quorate means more than half", "P10 two quorate rings share a member", "P10 wait_for_all"];
     is_caught(Mutation::IgnoreQuorum, "quorum", &broken);
 }
 
 /// P11: either the store's checker sees it, or a replica does when it loads what a crash left of its disk.
 #[test]
 fn an_acknowledgement_that_counts_unsynced_disks_is_noticed() {
-    is_caught(
-        Mutation::StoreBeforeDurable,
-        "store",
-        &["acknowledged means on the disks of a majority"],
-    );
+    is_caught(Mutation::StoreBeforeDurable, "store", &["acknowledged means on the disks of a majority"]);
 }
 
 /// P11.

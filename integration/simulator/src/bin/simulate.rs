@@ -126,7 +126,9 @@ impl Totals {
             read(&self.healed_ms_max) as f64 / 1000.0,
         );
         let [messages, tokens, rings] = self.wrapped.each_ref().map(read);
-        println!("past their end went the numbers of messages in {messages} seeds, tokens {tokens}, rings {rings}");
+        println!(
+            "past their end went the numbers of messages in {messages} seeds, tokens {tokens}, rings {rings}"
+        );
     }
 
     fn hours(&self) -> f64 {

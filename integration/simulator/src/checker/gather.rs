@@ -18,7 +18,9 @@ impl Checker for GatherChecker {
     fn observe(&mut self, observation: &Observation) -> Result<(), Violation> {
         let node = observation.node;
         match &observation.event {
-            Event::MembershipStarted { .. } | Event::MembershipStopped | Event::Ring(Change::Regular { .. }) => {
+            Event::MembershipStarted { .. }
+            | Event::MembershipStopped
+            | Event::Ring(Change::Regular { .. }) => {
                 self.failed.remove(&node);
             }
             Event::Join { failed, .. } => {

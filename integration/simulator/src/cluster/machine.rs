@@ -32,7 +32,8 @@ pub(super) struct Machine {
 impl Machine {
     /// A node that was just installed: empty disks, nothing runs.
     pub(super) fn new(mut rng: Rng, setup: &Setup) -> Self {
-        let processes = Daemon::ALL.map(|daemon| Process::new(Disk::new(rng.fork(daemon as u64), setup.disk)));
+        let processes =
+            Daemon::ALL.map(|daemon| Process::new(Disk::new(rng.fork(daemon as u64), setup.disk)));
         Self { processes, ring_seq: setup.ring_seq, tracking: None, store: BTreeMap::new() }
     }
 

@@ -339,7 +339,7 @@ impl MembershipDaemon {
                 Some(Mutation::MisplaceDelivery),
                 GroupEvent::Message { ring, seq, origin, pid, payload, spans_change },
             ) if strikes => {
-                let seq = seq.wrapping_sub(5);
+                let seq = seq.wrapping_sub(50);
                 self.probe_event(
                     probe,
                     GroupEvent::Message { ring, seq, origin, pid, payload, spans_change },

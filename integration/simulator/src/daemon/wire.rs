@@ -15,6 +15,7 @@ use super::{Effect, MembershipDaemon};
 use crate::{
     history::{Event, Token},
     mutation::Mutation,
+    rng::MILLION,
 };
 
 /// Decodes what is no message: messages are many, and judged where they are delivered.
@@ -94,7 +95,11 @@ impl MembershipDaemon {
                 returned.token_seq = returned.token_seq.wrapping_add(1);
                 self.returned = Some(encode(&Packet::MembCommitToken(returned)));
             }
-            (Mutation::ForgetFailed, Packet::MembJoin(join)) if !join.is_leave() => join.failed_list.clear(),
+            (Mutation::ForgetFailed, Packet::MembJoin(join))
+                if !join.is_leave() && self.rng.chance(MILLION / 2) =>
+            {
+                join.failed_list.clear();
+            }
             _ => {}
         }
         vec![control]
