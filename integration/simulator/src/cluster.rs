@@ -388,7 +388,6 @@ impl Cluster {
     }
 
     /// What each node looks like from outside.
-    #[must_use]
     pub fn states(&self) -> impl Iterator<Item = NodeState> {
         self.machines.iter().map(|(node, machine)| machine.state(*node))
     }
