@@ -5,8 +5,8 @@ use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 /// Virtual time: the span since the simulation began.
 pub type SimTime = Duration;
 
-/// When, the how-manieth to be added (so never the same twice), and where the event is.
-type Key = (SimTime, u64, usize);
+/// When, in nanoseconds; the how-manieth to be added (so never the same twice); and where the event is.
+type Key = (u64, u64, usize);
 
 /// Events in the order of their time. The time of the queue is that of the last event taken.
 ///
@@ -48,7 +48,7 @@ impl<E> Queue<E> {
     /// Time of the next event.
     #[must_use]
     pub fn next_at(&self) -> Option<SimTime> {
-        self.heap.peek().map(|Reverse((at, ..))| *at)
+        self.heap.peek().map(|Reverse((at, ..))| SimTime::from_nanos(*at))
     }
 
     /// Adds an event; a time in the past counts as now.
@@ -61,12 +61,13 @@ impl<E> Queue<E> {
         } else {
             self.slots[slot] = Some(event);
         }
-        self.heap.push(Reverse((at.max(self.now), order, slot)));
+        self.heap.push(Reverse((at.max(self.now).as_nanos() as u64, order, slot)));
     }
 
     /// Takes the next event and moves the time to it.
     pub fn pop(&mut self) -> Option<E> {
         let Reverse((at, _, slot)) = self.heap.pop()?;
+        let at = SimTime::from_nanos(at);
         debug_assert!(at >= self.now, "virtual time never goes back");
         self.now = at;
         self.free.push(slot);
