@@ -1,7 +1,7 @@
 //! What is observable from outside: the events that the checkers judge.
 //!
-//! An observation is what a client of a daemon sees, or what a daemon's disk holds; never a private
-//! field of a core. A checker that is fed a history by hand therefore needs no cluster.
+//! An observation is what a client of a daemon sees, what a daemon's disk holds, or what it sends: tokens, commit
+//! tokens and joins, with how far its messages were; never a private field of a core. A checker that is fed a history by hand therefore needs no cluster.
 //!
 //! Processes live many times: `*Started` begins a life, `*Stopped` (crash, kill or leave) ends it.
 

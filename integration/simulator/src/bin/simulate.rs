@@ -1,7 +1,8 @@
 //! Runs seeds of the cluster simulator.
 //!
 //! `simulate --seed 42 --verbose` replays one seed with a line per event; `simulate --seeds 1..1000`
-//! runs many and ends with exit code 1 at the first that fails.
+//! runs many, with a line of progress now and then and a summary, and ends with exit code 1 at the first that
+//! fails.
 
 use std::{
     ops::Range,
