@@ -2,7 +2,7 @@
 //!
 //! | function | size | layout |
 //! |---|---:|---|
-//! | 1 killnode | 288 | node u32 @16, length of the reason u16 @24 (with its NUL), text[256] @32 |
+//! | 1 killnode | 288 | node u32 @16, length of the reason u16 @24 (with its NUL), text\[256\] @32 |
 //! | 2 shutdown | 16 | |
 //! | 3 reload_config | 32 | node u32 @16, connection u64 @24 |
 //! | 4 crypto_reconfig | 24 | phase u32 @16 |

@@ -7,7 +7,7 @@
 //! |---:|---|
 //! | 16 | u8 reason |
 //! | 24 | u8 number of items |
-//! | 48 | items: key length u16, key[256] @8, type u8 @264, value length u64 @272, value @280 |
+//! | 48 | items: key length u16, key\[256\] @8, type u8 @264, value length u64 @272, value @280 |
 //!
 //! Source: corosync services, section 6.
 

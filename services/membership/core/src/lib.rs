@@ -5,7 +5,7 @@
 //! - [`srp`] orders packets and agrees on the members of a ring
 //! - [`pg`] makes messages of any size out of packets
 //! - [`sync`] brings all members to a common state after a change, service by service
-//! - [`cpg`] keeps process groups; [`cmap`] and [`cfg`] are corosync's two small services
+//! - [`cpg`] keeps process groups; [`cmap`] and [`mod@cfg`] are corosync's two small services
 //! - [`stack`] is all of it: the only module that a driver or a simulator talks to
 //!
 //! Nothing in here opens a socket or a file, reads a clock, starts a thread or draws a random

@@ -6,7 +6,7 @@
 //! | 2 joinlist | 24 + 144 n | entries @24: pid u32 @0, group @8 |
 //! | 3 mcast | 184 + n | group @16, length u32 @152, pid @160, source node @168, connection u64 @176 |
 //! | 4 downlist of corosync 1 | | ignored |
-//! | 5 downlist | 1568 | old members u32 @16, left u32 @24, node ids u32[384] @32 |
+//! | 5 downlist | 1568 | old members u32 @16, left u32 @24, node ids u32\[384\] @32 |
 //! | 6 partial_mcast | 200 + n | group @16, total u32 @152, length @160, pid @168, type @176, source node @184, connection u64 @192 |
 //!
 //! Source: corosync services, section 4.1.

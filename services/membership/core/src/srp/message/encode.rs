@@ -9,7 +9,7 @@ use super::{
     TYPE_ORF_TOKEN, TokenHoldCancel, VERSION,
 };
 
-/// Encodes a packet; the opposite of [`decode`].
+/// Encodes a packet; the opposite of [`decode`](super::decode).
 #[must_use]
 pub fn encode(packet: &Packet) -> Bytes {
     match packet {
