@@ -45,7 +45,9 @@ pub fn run(seed: u64, nodes: u32, loss: u32, hours: u32, mut each_hour: impl FnM
     let quality = Quality { loss, ..Quality::PERFECT };
     let mut cluster = Cluster::new(Setup { seed, quality, ..Setup::created(nodes) }, Lines::Off);
     let mut calm = Calm { nodes, hours: 0, false_alarms: 0, violation: None };
-    if !cluster.run_until(FORM_BOUND, |cluster| share_a_ring(&cluster.states())) {
+    let everybody = usize::try_from(nodes).unwrap_or(usize::MAX);
+    let share_a_ring = |state: NodeState| state.in_sync && state.members.len() == everybody;
+    if !cluster.run_until(FORM_BOUND, |cluster| cluster.states().all(share_a_ring)) {
         let what = format!("not within {FORM_BOUND:?}");
         calm.violation = Some(Violation { checker: "calm", property: "the nodes find each other", what });
         return calm;
@@ -68,8 +70,4 @@ pub fn run(seed: u64, nodes: u32, loss: u32, hours: u32, mut each_hour: impl FnM
         each_hour(&calm);
     }
     calm
-}
-
-fn share_a_ring(states: &[NodeState]) -> bool {
-    states.iter().all(|state| state.in_sync && state.members.len() == states.len())
 }

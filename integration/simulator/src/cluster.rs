@@ -10,13 +10,13 @@ mod daemons;
 mod effects;
 mod ipc;
 mod machine;
+mod wraps;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use callers::Callers;
 use connections::Connections;
 use machine::Machine;
@@ -26,6 +26,7 @@ use membership_core::{
 };
 use quorate_types::NodeId;
 use quorum_core::QuorumConfig;
+use wraps::Wraps;
 
 use crate::{
     checker::{Checkers, NodeState, Violation},
@@ -33,7 +34,7 @@ use crate::{
     event::{Queue, SimTime},
     fault::{Daemon, Fault},
     history::{Change, Event as Observed, Observation, Outcome},
-    network::{Network, NetworkStats},
+    network::{Datagram, Network, NetworkStats},
     process::Process,
     rng::Rng,
     setup::Setup,
@@ -55,7 +56,7 @@ const BOOT_MAX: Duration = Duration::from_secs(1);
 /// Something that will happen.
 #[derive(Debug)]
 enum Event {
-    Datagram { to: NodeId, packet: Bytes },
+    Datagram { to: NodeId, datagram: Datagram },
     Wake { node: NodeId, daemon: Daemon, life: u32 },
     DiskDone { node: NodeId, daemon: Daemon, life: u32 },
     Told { to: (NodeId, Daemon), life: u32, connection: ConnectionId, message: Message },
@@ -82,6 +83,12 @@ pub struct Tally {
     pub reads: u64,
     /// Starts of daemons.
     pub starts: u64,
+    /// Rings in which the numbers of messages went past their end.
+    pub message_wraps: u64,
+    /// Rings in which the numbers of tokens did.
+    pub token_wraps: u64,
+    /// Rings whose sequence needs more than 32 bits where the one before did not.
+    pub ring_wraps: u64,
 }
 
 impl Tally {
@@ -116,6 +123,10 @@ pub struct Cluster {
     healed: bool,
     /// Everything observed, if it is kept.
     history: Option<Vec<Observation>>,
+    /// Every token, commit token and join, if it is kept.
+    wire: Vec<Observation>,
+    nodes: Vec<NodeId>,
+    wraps: Wraps,
     tally: Tally,
     violation: Option<(SimTime, Violation)>,
     moment: (SimTime, u32),
@@ -130,7 +141,7 @@ impl Cluster {
         let network = Network::new(rng.fork(1), setup.quality);
         let machines = setup.nodes().into_iter().map(|node| {
             let disks = rng.fork(u64::from(node.get()) << 8);
-            (node, Machine::new(disks, setup.disk))
+            (node, Machine::new(disks, &setup))
         });
         let machines = machines.collect();
         let mut cluster = Self {
@@ -142,6 +153,9 @@ impl Cluster {
             trace: Trace::new(lines),
             healed: false,
             history: None,
+            wire: Vec::new(),
+            nodes: setup.nodes(),
+            wraps: Wraps::new(&setup),
             tally: Tally::default(),
             violation: None,
             moment: (SimTime::ZERO, 0),
@@ -200,7 +214,9 @@ impl Cluster {
     /// How much was observed.
     #[must_use]
     pub fn tally(&self) -> Tally {
-        self.tally
+        let mut tally = self.tally;
+        self.wraps.add_to(&mut tally);
+        tally
     }
 
     /// Keeps every observation from now on.
@@ -212,6 +228,12 @@ impl Cluster {
     #[must_use]
     pub fn history(&self) -> &[Observation] {
         self.history.as_deref().unwrap_or_default()
+    }
+
+    /// Every token, commit token and join that was sent since [`Cluster::keep_history`].
+    #[must_use]
+    pub fn wire(&self) -> &[Observation] {
+        &self.wire
     }
 
     /// The state of the ring at a node; `None` while membershipd is down.
@@ -333,6 +355,9 @@ impl Cluster {
                 let params = Box::new(scaled(&self.setup.params, per_cent));
                 self.input(node, Daemon::Membership, DaemonInput::Reconfigure(params));
             }
+            Fault::LoseRingSeq(node) => {
+                self.machines.get_mut(&node).expect("faults name nodes of the setup").lose_ring_seq();
+            }
             Fault::WriteError(node) => self.process_mut(node, Daemon::Config).write_fails = true,
         }
     }
@@ -383,9 +408,8 @@ impl Cluster {
     }
 
     /// What each node looks like from outside.
-    #[must_use]
-    pub fn states(&self) -> Vec<NodeState> {
-        self.machines.iter().map(|(node, machine)| machine.state(*node)).collect()
+    pub fn states(&self) -> impl Iterator<Item = NodeState> {
+        self.machines.iter().map(|(node, machine)| machine.state(*node))
     }
 
     /// Lets every replica show its tree, at the end of a run.
@@ -403,8 +427,11 @@ impl Cluster {
     /// The nodes whose membershipd runs.
     #[must_use]
     pub fn live(&self) -> BTreeSet<NodeId> {
-        let runs = |machine: &Machine| machine.process(Daemon::Membership).is_running();
-        self.machines.iter().filter(|(_, machine)| runs(machine)).map(|(node, _)| *node).collect()
+        self.nodes
+            .iter()
+            .copied()
+            .filter(|node| self.process(*node, Daemon::Membership).is_running())
+            .collect()
     }
 
     fn each_pair(
@@ -432,8 +459,8 @@ impl Cluster {
         let Some(event) = self.queue.pop() else { return };
         self.check_progress(&event);
         match event {
-            Event::Datagram { to, packet } => {
-                self.input(to, Daemon::Membership, DaemonInput::Datagram(packet));
+            Event::Datagram { to, datagram } => {
+                self.input(to, Daemon::Membership, DaemonInput::Datagram(datagram));
             }
             Event::Wake { node, daemon, life } => self.wake(node, daemon, life),
             Event::DiskDone { node, daemon, life } => self.disk_done(node, daemon, life),

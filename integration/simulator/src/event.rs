@@ -1,52 +1,28 @@
 //! The queue of what will happen: ordered by virtual time, and by insertion where times are equal.
 
-use std::{
-    cmp::{Ordering, Reverse},
-    collections::BinaryHeap,
-    time::Duration,
-};
+use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 /// Virtual time: the span since the simulation began.
 pub type SimTime = Duration;
 
-#[derive(Debug)]
-struct Entry<E> {
-    at: SimTime,
-    order: u64,
-    event: E,
-}
-
-impl<E> PartialEq for Entry<E> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl<E> Eq for Entry<E> {}
-
-impl<E> PartialOrd for Entry<E> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<E> Ord for Entry<E> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
-}
+/// When, in nanoseconds; the how-manieth to be added (so never the same twice); and where the event is.
+type Key = (u64, u64, usize);
 
 /// Events in the order of their time. The time of the queue is that of the last event taken.
+///
+/// Events stay where they were put; only their small keys move when the heap is sorted.
 #[derive(Debug)]
 pub struct Queue<E> {
-    heap: BinaryHeap<Reverse<Entry<E>>>,
+    heap: BinaryHeap<Reverse<Key>>,
+    slots: Vec<Option<E>>,
+    free: Vec<usize>,
     order: u64,
     now: SimTime,
 }
 
 impl<E> Default for Queue<E> {
     fn default() -> Self {
-        Self { heap: BinaryHeap::new(), order: 0, now: SimTime::ZERO }
+        Self { heap: BinaryHeap::new(), slots: Vec::new(), free: Vec::new(), order: 0, now: SimTime::ZERO }
     }
 }
 
@@ -72,22 +48,30 @@ impl<E> Queue<E> {
     /// Time of the next event.
     #[must_use]
     pub fn next_at(&self) -> Option<SimTime> {
-        self.heap.peek().map(|Reverse(entry)| entry.at)
+        self.heap.peek().map(|Reverse((at, ..))| SimTime::from_nanos(*at))
     }
 
     /// Adds an event; a time in the past counts as now.
     pub fn push(&mut self, at: SimTime, event: E) {
         let order = self.order;
         self.order += 1;
-        self.heap.push(Reverse(Entry { at: at.max(self.now), order, event }));
+        let slot = self.free.pop().unwrap_or(self.slots.len());
+        if slot == self.slots.len() {
+            self.slots.push(Some(event));
+        } else {
+            self.slots[slot] = Some(event);
+        }
+        self.heap.push(Reverse((at.max(self.now).as_nanos() as u64, order, slot)));
     }
 
     /// Takes the next event and moves the time to it.
     pub fn pop(&mut self) -> Option<E> {
-        let Reverse(entry) = self.heap.pop()?;
-        debug_assert!(entry.at >= self.now, "virtual time never goes back");
-        self.now = entry.at;
-        Some(entry.event)
+        let Reverse((at, _, slot)) = self.heap.pop()?;
+        let at = SimTime::from_nanos(at);
+        debug_assert!(at >= self.now, "virtual time never goes back");
+        self.now = at;
+        self.free.push(slot);
+        self.slots[slot].take()
     }
 
     /// Moves the time on to `at` where nothing is due before it.

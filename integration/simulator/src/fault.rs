@@ -60,6 +60,8 @@ pub enum Fault {
     Receiver(NodeId, Option<Duration>),
     /// The next write of configd fails.
     WriteError(NodeId),
+    /// The ring-sequence file of a node is damaged.
+    LoseRingSeq(NodeId),
     /// membershipd reads its configuration again: token, hold and consensus timers are now so many per cent
     /// of what they were at the start.
     Timers(NodeId, u32),
@@ -82,6 +84,7 @@ impl fmt::Display for Fault {
             Self::Disk(node, speed) => write!(f, "FAULT disk of {node} {speed:?}"),
             Self::Receiver(node, limit) => write!(f, "FAULT receiver of {node} {limit:?}"),
             Self::Timers(node, per_cent) => write!(f, "FAULT timers of {node} at {per_cent} %"),
+            Self::LoseRingSeq(node) => write!(f, "FAULT the ring-sequence file of {node} is damaged"),
             Self::WriteError(node) => write!(f, "FAULT the next write of {node} fails"),
         }
     }

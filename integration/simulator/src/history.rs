@@ -1,7 +1,7 @@
 //! What is observable from outside: the events that the checkers judge.
 //!
-//! An observation is what a client of a daemon sees, or what a daemon's disk holds; never a private
-//! field of a core. A checker that is fed a history by hand therefore needs no cluster.
+//! An observation is what a client of a daemon sees, what a daemon's disk holds, or what it sends: tokens, commit
+//! tokens and joins, with how far its messages were; never a private field of a core. A checker that is fed a history by hand therefore needs no cluster.
 //!
 //! Processes live many times: `*Started` begins a life, `*Stopped` (crash, kill or leave) ends it.
 
@@ -104,6 +104,23 @@ pub enum Outcome {
     Unknown,
 }
 
+/// The token of a ring, as a member sent it, and what this member had of the ring's messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token {
+    /// The ring.
+    pub ring: RingId,
+    /// The number of the visit.
+    pub token_seq: u32,
+    /// The highest message number that was given out.
+    pub seq: u32,
+    /// What every member has received, as far as the token knows.
+    pub aru: u32,
+    /// What the sender has received.
+    pub own_aru: u32,
+    /// Up to where the sender keeps no messages any more.
+    pub released: u32,
+}
+
 /// The kinds of observation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Event {
@@ -118,6 +135,24 @@ pub enum Event {
     MembershipStopped,
     /// The ring sequence is durable.
     RingSeqDurable(u64),
+    /// membershipd sent the token.
+    Token(Token),
+    /// membershipd sent the commit token of a ring that is being formed.
+    CommitToken {
+        /// The ring.
+        ring: RingId,
+        /// The number of the visit.
+        token_seq: u32,
+        /// Who is to be in the ring.
+        members: Vec<NodeId>,
+    },
+    /// membershipd sent a join.
+    Join {
+        /// Whom it knows of.
+        known: Vec<NodeId>,
+        /// Who counts as failed.
+        failed: Vec<NodeId>,
+    },
     /// The ring changed, as watchers of membershipd see it.
     Ring(Change),
     /// What the members of this ring have in common from here on, as membershipd says.
@@ -277,6 +312,15 @@ impl fmt::Display for Event {
             }
             Self::MembershipStopped => f.write_str("membershipd stops"),
             Self::RingSeqDurable(seq) => write!(f, "ring seq {seq:x} durable"),
+            Self::Token(Token { ring, token_seq, seq, aru, .. }) => {
+                write!(f, "  token {token_seq} of {ring}, messages to {seq}, all have {aru}")
+            }
+            Self::CommitToken { ring, token_seq, members } => {
+                write!(f, "  commit token {token_seq} of {ring} {{{}}}", nodes(members))
+            }
+            Self::Join { known, failed } => {
+                write!(f, "  join {{{}}} without {{{}}}", nodes(known), nodes(failed))
+            }
             Self::Ring(change) => change.fmt(f),
             Self::SyncCompleted(ring) => write!(f, "sync completed in {ring}"),
             Self::ProbeJoined(probe) => write!(f, "{probe:?} probe joined"),

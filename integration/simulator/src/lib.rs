@@ -19,6 +19,8 @@
 //! --seed 42 --verbose` prints all of it, a line per event: seconds, node, what happened. From there, write the
 //! story as a test with [`scenario::Scenario`], then fix the core.
 //!
+//! Which checker, mutation and test stands for which property and scenario: `docs/protocols/correctness.md`.
+//!
 //! # Map
 //!
 //! | file | what |

@@ -15,6 +15,30 @@ pub enum Mutation {
     DuplicateDelivery,
     /// Now and then one node passes on a message with one bit flipped.
     CorruptDelivery,
+    /// Now and then one node passes on a message as if it had an earlier place.
+    MisplaceDelivery,
+    /// Now and then one node passes on a message only after the next ring is installed.
+    DeliverAfterChange,
+    /// Now and then a message that was accepted is never sent.
+    LoseOwn,
+    /// Rings are reported without the node itself.
+    LeaveSelfOut,
+    /// The transitional configuration is reported with those who left.
+    LeftCameAlong,
+    /// Now and then the token says that all have everything.
+    RaiseAru,
+    /// Now and then the token goes back by a message.
+    LowerTokenSeq,
+    /// Now and then a second token leaves after the first.
+    ForkToken,
+    /// Every token is received as if all had everything.
+    ReleaseEarly,
+    /// The representative takes the commit token for returned as soon as it has sent it.
+    SkipCommitRound,
+    /// Every other join names nobody as failed.
+    ForgetFailed,
+    /// Joins are not received.
+    IgnoreJoins,
     /// Safe delivery is no more than agreed delivery.
     SafeIsAgreed,
     /// membershipd always finds an empty ring-sequence file.
@@ -37,11 +61,23 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 25] = [
         Self::DropDelivery,
         Self::SwapDeliveries,
         Self::DuplicateDelivery,
         Self::CorruptDelivery,
+        Self::MisplaceDelivery,
+        Self::DeliverAfterChange,
+        Self::LoseOwn,
+        Self::LeaveSelfOut,
+        Self::LeftCameAlong,
+        Self::RaiseAru,
+        Self::LowerTokenSeq,
+        Self::ForkToken,
+        Self::ReleaseEarly,
+        Self::SkipCommitRound,
+        Self::ForgetFailed,
+        Self::IgnoreJoins,
         Self::SafeIsAgreed,
         Self::ReuseRingSeq,
         Self::RingSeqBeforeDurable,

@@ -6,9 +6,25 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use bytes::Bytes;
 use quorate_types::NodeId;
 
-use crate::{event::SimTime, rng::Rng};
+use crate::{event::SimTime, rng::Rng, trace::hash_bytes};
+
+/// What travels, with the hash of it that the trace wants: taken once, however many receive it.
+#[derive(Debug, Clone)]
+pub struct Datagram {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// Their hash.
+    pub hash: u64,
+}
+
+impl From<Bytes> for Datagram {
+    fn from(bytes: Bytes) -> Self {
+        Self { hash: hash_bytes(&bytes), bytes }
+    }
+}
 
 /// How well datagrams travel from one node to another. Chances are in parts per million.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

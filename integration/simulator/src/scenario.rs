@@ -211,6 +211,12 @@ impl Scenario {
         self.cluster.history()
     }
 
+    /// Every token, commit token and join that was sent so far.
+    #[must_use]
+    pub fn wire(&self) -> &[Observation] {
+        self.cluster.wire()
+    }
+
     /// Counters of the network.
     #[must_use]
     pub fn network_stats(&self) -> NetworkStats {
@@ -291,7 +297,7 @@ pub struct View<'a> {
 
 impl View<'_> {
     fn states(&self) -> BTreeMap<u32, NodeState> {
-        self.cluster.states().into_iter().map(|state| (state.node.get(), state)).collect()
+        self.cluster.states().map(|state| (state.node.get(), state)).collect()
     }
 
     fn state(&self, id: u32) -> NodeState {

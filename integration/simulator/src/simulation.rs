@@ -132,14 +132,14 @@ pub fn heal(cluster: &mut Cluster) -> Option<Duration> {
     let checker = LivenessChecker::new(Expectation { live, quorate: true, bound });
     let begin = cluster.now();
     let well =
-        |cluster: &Cluster| cluster.live() == checker.live() && checker.lacks(&cluster.states()).is_none();
+        |cluster: &Cluster| cluster.live() == *checker.live() && checker.lacks(cluster.states()).is_none();
     let healed = cluster.run_until(bound, well);
     let healed_after = healed.then(|| cluster.now() - begin);
     if cluster.violation().is_none() {
         work_once_more(cluster);
     }
     if cluster.violation().is_none() {
-        if let Err(violation) = checker.judge(&cluster.states()) {
+        if let Err(violation) = checker.judge(cluster.states()) {
             cluster.report(violation);
         }
         cluster.show_trees();
@@ -161,7 +161,7 @@ fn work_once_more(cluster: &mut Cluster) {
         cluster.act(node, Action::Read { read: number });
     }
     cluster.run_for(QUIET);
-    let sent = |cluster: &Cluster| cluster.states().iter().all(|state| state.backlog_bytes == 0);
+    let sent = |cluster: &Cluster| cluster.states().all(|state| state.backlog_bytes == 0);
     cluster.run_until(BACKLOG_BOUND, sent);
     cluster.run_for(QUIET);
 }

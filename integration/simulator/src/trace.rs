@@ -13,7 +13,7 @@ use quorate_types::NodeId;
 
 use crate::event::SimTime;
 
-/// A small deterministic hash (multiply and fold of eight bytes a time); not for adversaries.
+/// A small deterministic hash (multiply and fold of up to sixteen bytes a time); not for adversaries.
 #[derive(Debug, Clone, Copy)]
 pub struct TraceHasher(u64);
 
@@ -25,7 +25,11 @@ impl Default for TraceHasher {
 
 impl TraceHasher {
     fn fold(&mut self, word: u64) {
-        let wide = u128::from(self.0 ^ word) * u128::from(0x9e37_79b9_7f4a_7c15_u64);
+        self.fold_two(word, 0);
+    }
+
+    fn fold_two(&mut self, one: u64, two: u64) {
+        let wide = u128::from(self.0 ^ one) * u128::from(two ^ 0x9e37_79b9_7f4a_7c15_u64);
         let (low, high) = (wide as u64, (wide >> 64) as u64);
         self.0 = low ^ high.rotate_left(23) ^ 0xa076_1d64_78bd_642f;
     }
@@ -37,11 +41,15 @@ impl Hasher for TraceHasher {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.fold(u64::from_le_bytes(word));
+        let (pairs, rest) = bytes.as_chunks::<16>();
+        for pair in pairs {
+            let pair = u128::from_le_bytes(*pair);
+            self.fold_two(pair as u64, (pair >> 64) as u64);
         }
+        let mut last = [0; 16];
+        last[..rest.len()].copy_from_slice(rest);
+        let last = u128::from_le_bytes(last);
+        self.fold_two(last as u64, (last >> 64) as u64);
         self.fold(bytes.len() as u64);
     }
 

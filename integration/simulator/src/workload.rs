@@ -100,6 +100,8 @@ pub struct Load {
     pub long_messages: u32,
     /// Mean time between two writes.
     pub write_interval: Duration,
+    /// Chance, in parts per million, that a write is longer than a packet.
+    pub long_writes: u32,
 }
 
 impl Load {
@@ -111,6 +113,7 @@ impl Load {
             burst_max: *rng.pick(&[1, 5, 20, 100]),
             long_messages: *rng.pick(&[0, MILLION / 50, MILLION / 5]),
             write_interval: Duration::from_millis(*rng.pick(&[50, 300, 1000, 3000, 10_000])),
+            long_writes: *rng.pick(&[0, MILLION / 100, MILLION / 20]),
         }
     }
 }
@@ -141,7 +144,7 @@ impl Workload {
                 let action = if rng.chance(MILLION / 5) {
                     Action::Read { read: 0 }
                 } else {
-                    Action::Write { write: 0, attempt: 0, change: change(rng) }
+                    Action::Write { write: 0, attempt: 0, change: change(rng, load) }
                 };
                 let node = if everywhere { *rng.pick(nodes) } else { one };
                 actions.push((at, node, action));
@@ -174,9 +177,9 @@ fn burst(
     }
 }
 
-fn change(rng: &mut Rng) -> Change {
-    let size =
-        if rng.chance(MILLION / 20) { rng.between(2000, 200_000) } else { rng.between(1, 300) } as usize;
+fn change(rng: &mut Rng, load: Load) -> Change {
+    let most = if rng.chance(load.long_writes) { *rng.pick(&[3000, 20_000, 200_000]) } else { 300 };
+    let size = rng.between(1, most) as usize;
     match rng.below(10) {
         0..=5 => Change::Own { size },
         6..=7 => Change::Shared { file: rng.below(SHARED_FILES), size },

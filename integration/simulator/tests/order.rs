@@ -81,21 +81,25 @@ fn the_numbers_of_messages_may_wrap() {
 /// retransmission make the token spin.
 #[test]
 fn a_message_lost_on_an_idle_ring_is_sent_again_soon_and_without_a_storm() {
-    // given
-    let mut scenario = Scenario::formed(3);
-    scenario.pass(60 * SECOND);
-    scenario.fault(Fault::Link(1.try_into().unwrap(), 3.try_into().unwrap(), Some(lossy(100))));
-    let message = scenario.send(1, 100);
-    scenario.pass(Duration::from_millis(1));
-    scenario.fault(Fault::Link(1.try_into().unwrap(), 3.try_into().unwrap(), None));
-    let before = scenario.network_stats().sent;
-    // when
-    scenario.pass(10 * SECOND);
-    // then
-    assert_eq!(scenario.delivered(message), [1, 2, 3]);
-    let sent = scenario.network_stats().sent - before;
-    assert!(sent < 5000, "{sent} datagrams in 10 s for one message");
-    scenario.ends_well();
+    for cancel_token_hold_on_retransmit in [false, true] {
+        // given
+        let mut setup = Setup::healthy(3);
+        setup.params.cancel_token_hold_on_retransmit = cancel_token_hold_on_retransmit;
+        let mut scenario = Scenario::formed_from(setup);
+        scenario.pass(60 * SECOND);
+        scenario.fault(Fault::Link(1.try_into().unwrap(), 3.try_into().unwrap(), Some(lossy(100))));
+        let message = scenario.send(1, 100);
+        scenario.pass(Duration::from_millis(1));
+        scenario.fault(Fault::Link(1.try_into().unwrap(), 3.try_into().unwrap(), None));
+        let before = scenario.network_stats().sent;
+        // when
+        scenario.pass(10 * SECOND);
+        // then
+        assert_eq!(scenario.delivered(message), [1, 2, 3]);
+        let sent = scenario.network_stats().sent - before;
+        assert!(sent < 5000, "{sent} datagrams in 10 s for one message");
+        scenario.ends_well();
+    }
 }
 
 #[test]

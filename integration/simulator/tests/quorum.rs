@@ -188,6 +188,25 @@ fn a_node_taken_out_of_the_list_one_reload_at_a_time_splits_nothing() {
     scenario.ends_well();
 }
 
+/// Scenario 18: under wait_for_all what was never seen counts, and after that a majority does.
+#[test]
+fn with_wait_for_all_two_of_three_are_quorate_only_after_all_three_were_there() {
+    // given
+    let options = QuorumOptions { wait_for_all: true, ..QuorumOptions::default() };
+    let mut scenario = Scenario::booting(with_options(3, options));
+    scenario.partition(&[&[1, 2], &[3]]);
+    scenario.expect(30 * SECOND, "apart", |now| now.share_a_ring(&[1, 2]) && now.share_a_ring(&[3]));
+    scenario.pass(5 * SECOND);
+    assert!((1..=3).all(|id| !scenario.now().is_quorate(id)));
+    // when
+    scenario.join_again();
+    scenario.expect(30 * SECOND, "all three", |now| (1..=3).all(|id| now.is_quorate(id)));
+    scenario.crash(3);
+    // then
+    scenario.expect(20 * SECOND, "two go on", |now| now.share_a_ring(&[1, 2]) && now.is_quorate(1));
+    scenario.ends_well();
+}
+
 /// Scenario 24: a node that loses its interface hears only itself.
 #[test]
 fn a_node_that_hears_only_itself_is_not_quorate() {

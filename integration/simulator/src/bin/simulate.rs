@@ -1,9 +1,9 @@
 //! Runs seeds of the cluster simulator.
 //!
 //! `simulate --seed 42 --verbose` replays one seed with a line per event; `simulate --seeds 1..1000`
-//! runs many and ends with exit code 1 at the first that fails. `simulate --calm-hours 24 --nodes 8` lets a cluster
-//! as `pvecm create` makes it run for so long, with one packet in a hundred lost and nothing else wrong, and counts
-//! the false alarms.
+//! runs many, with a line of progress now and then and a summary, and ends with exit code 1 at the first that
+//! fails. `simulate --calm-hours 24 --nodes 8` lets a cluster as `pvecm create` makes it run for so long, with one
+//! packet in a hundred lost and nothing else wrong, and counts the false alarms.
 
 use std::{
     ops::Range,
@@ -20,6 +20,7 @@ use std::{
 use clap::Parser;
 use simulator::{
     calm,
+    cluster::Tally,
     mutation::Mutation,
     setup::Setup,
     simulation::{Options, Report, run_caught},
@@ -83,6 +84,8 @@ struct Totals {
     acknowledged: AtomicU64,
     delivered: AtomicU64,
     rings: AtomicU64,
+    /// Seeds in which the numbers of messages, of tokens and of rings went past their end.
+    wrapped: [AtomicU64; 3],
     healed_ms_max: AtomicU64,
 }
 
@@ -95,25 +98,50 @@ impl Totals {
         self.acknowledged.fetch_add(report.tally.acknowledged, Ordering::Relaxed);
         self.delivered.fetch_add(report.tally.delivered, Ordering::Relaxed);
         self.rings.fetch_add(report.tally.rings, Ordering::Relaxed);
+        let Tally { message_wraps, token_wraps, ring_wraps, .. } = report.tally;
+        for (counter, wraps) in self.wrapped.iter().zip([message_wraps, token_wraps, ring_wraps]) {
+            counter.fetch_add(u64::from(wraps > 0), Ordering::Relaxed);
+        }
         let healed = report.healed_after.map_or(0, millis);
         self.healed_ms_max.fetch_max(healed, Ordering::Relaxed);
     }
 
-    fn print(&self, elapsed: Duration) {
+    /// One line: how far, how fast.
+    fn print_progress(&self, of: u64, elapsed: Duration) {
+        let (seeds, seconds) = (self.seeds.load(Ordering::Relaxed), elapsed.as_secs_f64().max(0.001));
+        let rate = seeds as f64 / seconds;
+        let left = of.saturating_sub(seeds) as f64 / rate.max(0.001);
+        println!(
+            "{seeds} of {of} seeds in {seconds:.0} s: {rate:.1} seeds/s, {:.3} simulated hours per second, {left:.0} s to go",
+            self.hours() / seconds,
+        );
+    }
+
+    fn print_summary(&self, elapsed: Duration) {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let hours = read(&self.simulated_ms) as f64 / 3_600_000.0;
+        let (seeds, hours) = (read(&self.seeds), self.hours());
         let seconds = elapsed.as_secs_f64().max(0.001);
         println!(
-            "{} seeds, {:.1} seeds/s, {hours:.1} simulated hours, {:.2} hours per second; {} events, {} rings installed, {} messages delivered, {} writes acknowledged; slowest recovery {:.1} s",
-            read(&self.seeds),
-            read(&self.seeds) as f64 / seconds,
+            "{seeds} seeds, {hours:.1} simulated hours in {seconds:.1} s: {:.1} seeds/s, {:.3} simulated hours per second",
+            seeds as f64 / seconds,
             hours / seconds,
+        );
+        println!(
+            "{} events, {} rings installed, {} messages delivered, {} writes acknowledged; slowest recovery {:.1} s",
             read(&self.events),
             read(&self.rings),
             read(&self.delivered),
             read(&self.acknowledged),
             read(&self.healed_ms_max) as f64 / 1000.0,
         );
+        let [messages, tokens, rings] = self.wrapped.each_ref().map(read);
+        println!(
+            "past their end went the numbers of messages in {messages} seeds, tokens {tokens}, rings {rings}"
+        );
+    }
+
+    fn hours(&self) -> f64 {
+        self.simulated_ms.load(Ordering::Relaxed) as f64 / 3_600_000.0
     }
 }
 
@@ -183,11 +211,11 @@ fn run_many(arguments: &Arguments, seeds: &Range<u64>) -> ExitCode {
             thread::park_timeout(Duration::from_millis(20));
             if last.elapsed() >= PROGRESS {
                 last = Instant::now();
-                totals.print(begin.elapsed());
+                totals.print_progress(seeds.end.saturating_sub(seeds.start), begin.elapsed());
             }
         }
     });
-    totals.print(begin.elapsed());
+    totals.print_summary(begin.elapsed());
     let mut failures = failures.into_inner().expect("all threads have ended");
     failures.sort_by_key(|report| report.seed);
     let Some(first) = failures.first() else { return ExitCode::SUCCESS };

@@ -55,17 +55,17 @@ impl LivenessChecker {
 
     /// The nodes that must come together.
     #[must_use]
-    pub fn live(&self) -> BTreeSet<NodeId> {
-        self.expectation.live.clone()
+    pub fn live(&self) -> &BTreeSet<NodeId> {
+        &self.expectation.live
     }
 
     /// The first thing that is not yet as it must be; `None` once all is well.
     #[must_use]
-    pub fn lacks(&self, states: &[NodeState]) -> Option<String> {
+    pub fn lacks(&self, states: impl IntoIterator<Item = NodeState>) -> Option<String> {
         let live: Vec<NodeId> = self.expectation.live.iter().copied().collect();
-        let first = states.first()?;
+        let mut before: Option<NodeState> = None;
         for state in states {
-            let node = state.node;
+            let (node, first) = (state.node, before.as_ref().unwrap_or(&state));
             if state.ring.is_none() || state.ring != first.ring {
                 return Some(format!("node {node} is in ring {:?}, not in {:?}", state.ring, first.ring));
             }
@@ -85,6 +85,7 @@ impl LivenessChecker {
                 let (own, other) = (state.position, first.position);
                 return Some(format!("the store of node {node} holds {own:?}, another {other:?}"));
             }
+            before.get_or_insert(state);
         }
         None
     }
@@ -93,7 +94,7 @@ impl LivenessChecker {
     ///
     /// # Errors
     /// The first thing that is still not as it must be.
-    pub fn judge(&self, states: &[NodeState]) -> Result<(), Violation> {
+    pub fn judge(&self, states: impl IntoIterator<Item = NodeState>) -> Result<(), Violation> {
         let Some(what) = self.lacks(states) else { return Ok(()) };
         let what = format!("{what}, {:?} after healing", self.expectation.bound);
         Err(Violation {
@@ -129,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_healed_cluster_passes() {
-        assert_eq!(checker().judge(&[state(1), state(2)]), Ok(()));
+        assert_eq!(checker().judge([state(1), state(2)]), Ok(()));
     }
 
     #[test]
@@ -145,7 +146,7 @@ mod tests {
         for damage in broken {
             let mut two = state(2);
             damage(&mut two);
-            assert!(checker().judge(&[state(1), two.clone()]).is_err(), "{two:?}");
+            assert!(checker().judge([state(1), two.clone()]).is_err(), "{two:?}");
         }
     }
 }

@@ -10,6 +10,8 @@
 //! | `virtual_synchrony.rs` | P4, P6.3: those who move together delivered the same; no holes |
 //! | `self_delivery.rs` | P3: what one sends one receives |
 //! | `safe.rs` | P7: safe delivery |
+//! | `token.rs` | P8: one token, always forward, true about what the members have |
+//! | `gather.rs` | P9: gathering comes to an end |
 //! | `groups.rs` | process groups: the same members at the same place |
 //! | `features.rs` | feature levels: one and the same on all members, that of the lowest |
 //! | `quorum.rs` | P10: no two disjoint quorate rings |
@@ -17,6 +19,7 @@
 //! | `liveness.rs` | P9, P2.3: after healing, one ring, quorate, in sync |
 
 mod features;
+mod gather;
 mod groups;
 mod liveness;
 mod lives;
@@ -26,6 +29,7 @@ mod quorum;
 mod safe;
 mod self_delivery;
 mod store;
+mod token;
 mod virtual_synchrony;
 
 use std::{collections::BTreeMap, fmt};
@@ -33,6 +37,7 @@ use std::{collections::BTreeMap, fmt};
 use quorate_types::NodeId;
 
 pub use features::FeatureChecker;
+pub use gather::GatherChecker;
 pub use groups::GroupChecker;
 pub use liveness::{Expectation, LivenessChecker, NodeState};
 pub use membership::MembershipChecker;
@@ -41,6 +46,7 @@ pub use quorum::{QuorumChecker, QuorumRule};
 pub use safe::SafeChecker;
 pub use self_delivery::SelfDeliveryChecker;
 pub use store::{StoreChecker, StoreRule};
+pub use token::TokenChecker;
 pub use virtual_synchrony::VirtualSynchronyChecker;
 
 use crate::history::Observation;
@@ -97,6 +103,8 @@ impl Checkers {
                 Box::new(VirtualSynchronyChecker::default()),
                 Box::new(SelfDeliveryChecker::default()),
                 Box::new(SafeChecker::default()),
+                Box::new(TokenChecker::default()),
+                Box::new(GatherChecker::default()),
                 Box::new(GroupChecker::default()),
                 Box::new(FeatureChecker::default()),
                 Box::new(QuorumChecker::new(quorum, votes.clone())),

@@ -69,7 +69,7 @@ impl SafeChecker {
         messages: impl Iterator<Item = MessageId>,
         segments: &[Segment],
     ) -> Result<(), Violation> {
-        let messages: Vec<MessageId> = messages.collect();
+        let messages: BTreeSet<MessageId> = messages.collect();
         for other in segments.iter().filter(|other| members.contains(&other.node)) {
             if other.end == End::Stopped || !other.from_start {
                 continue;

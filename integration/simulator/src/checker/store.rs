@@ -29,6 +29,15 @@ struct Write {
     acknowledged: Option<(EpochKey, u64)>,
 }
 
+impl Write {
+    /// Every attempt was refused.
+    fn is_refused(&self) -> bool {
+        self.acknowledged.is_none()
+            && self.outcomes.len() == self.attempts.len()
+            && self.outcomes.values().all(|outcome| *outcome == Outcome::Refused)
+    }
+}
+
 /// Checks P11 and the promises of a write:
 ///
 /// - one epoch and version means one checksum, at every replica and in every life
@@ -213,37 +222,44 @@ impl StoreChecker {
         writes: &[WriteId],
         last: bool,
     ) -> Result<(), Violation> {
-        let held: BTreeSet<WriteId> = writes.iter().copied().collect();
         let reached = |place: (EpochKey, u64)| {
             last || place.0 < position.epoch || (place.0 == position.epoch && place.1 <= position.version)
         };
         let owed = |write: &Write| write.lasting && write.acknowledged.is_some_and(reached);
-        let lost = self.writes.iter().find(|(id, write)| owed(write) && !held.contains(id));
-        let lost = lost.filter(|_| self.rule.single_history);
-        if let Some((lost, write)) = lost {
-            let why = format!("write {lost} was acknowledged as {:?} and is not there", write.acknowledged);
-            return Err(violation("P11 no acknowledged write is lost", observation, why));
-        }
-        let refused = |write: &Write| {
-            write.outcomes.len() == write.attempts.len()
-                && write.outcomes.values().all(|outcome| *outcome == Outcome::Refused)
+        let stray = |id: WriteId| {
+            let why = format!("write {id} was refused, or never asked for");
+            Err(violation("a refused write has no effect", observation, why))
         };
-        let stray = held.iter().find(|id| self.writes.get(id).is_none_or(refused));
-        if let Some(write) = stray {
-            let why = format!("write {write} was refused, or never asked for");
-            return Err(violation("a refused write has no effect", observation, why));
+        // Both are in the order of their numbers: one walk along the two.
+        let mut held = writes.iter().copied().peekable();
+        for (id, write) in &self.writes {
+            if let Some(unknown) = held.next_if(|held| held < id) {
+                return stray(unknown);
+            }
+            let is_held = held.next_if_eq(id).is_some();
+            if is_held && write.is_refused() {
+                return stray(*id);
+            }
+            if !is_held && owed(write) && self.rule.single_history {
+                let why = format!("write {id} was acknowledged as {:?} and is not there", write.acknowledged);
+                return Err(violation("P11 no acknowledged write is lost", observation, why));
+            }
         }
-        Ok(())
+        held.next().map_or(Ok(()), stray)
     }
 
     fn check_put_aside(&mut self, observation: &Observation, writes: &[WriteId]) -> Result<(), Violation> {
-        let now: BTreeSet<WriteId> = writes.iter().copied().collect();
+        let before = self.held.entry(observation.node).or_default();
+        if before.iter().eq(writes) {
+            return Ok(());
+        }
         let aside = self.put_aside.entry(observation.node).or_default();
-        let before = self.held.insert(observation.node, now.clone()).unwrap_or_default();
-        if let Some(dropped) = before.iter().find(|write| !now.contains(write) && !aside.contains(write)) {
+        let is_gone = |write: &&WriteId| writes.binary_search(write).is_err() && !aside.contains(write);
+        if let Some(dropped) = before.iter().find(is_gone) {
             let why = format!("write {dropped} was there and is in no conflict copy");
             return Err(violation("nothing is dropped silently", observation, why));
         }
+        *before = writes.iter().copied().collect();
         Ok(())
     }
 

@@ -15,7 +15,6 @@ use crate::{
     fault::Daemon,
     mutation::Mutation,
     rng::MILLION,
-    trace::hash_bytes,
 };
 
 impl Cluster {
@@ -168,8 +167,8 @@ impl Cluster {
     pub(super) fn input(&mut self, node: NodeId, daemon: Daemon, input: DaemonInput) {
         let now = self.instant(node);
         let at = self.now();
-        if let DaemonInput::Datagram(packet) = &input {
-            self.trace.note_quietly(at, &(node.get(), hash_bytes(packet)));
+        if let DaemonInput::Datagram(datagram) = &input {
+            self.trace.note_quietly(at, &(node.get(), datagram.hash));
         }
         let process = self.process_mut(node, daemon);
         if process.is_paused() {
@@ -193,6 +192,9 @@ impl Cluster {
     pub(super) fn instant(&self, node: NodeId) -> Instant {
         let now = self.queue.now();
         let ppm = self.setup.clock_ppm.get(&node).copied().unwrap_or(0);
+        if ppm == 0 {
+            return self.base + now;
+        }
         let ahead = now * u32::try_from(ppm.unsigned_abs()).unwrap_or(0) / MILLION;
         self.base + if ppm < 0 { now - ahead } else { now + ahead }
     }
@@ -202,6 +204,9 @@ impl Cluster {
         let now = self.queue.now();
         let left = deadline.saturating_duration_since(self.instant(node));
         let ppm = self.setup.clock_ppm.get(&node).copied().unwrap_or(0);
+        if ppm >= 0 {
+            return now + left;
+        }
         // A slow clock needs longer for it; a fast one less, and then asks again.
         let slower = left * u32::try_from((-ppm).max(0)).unwrap_or(0) / (MILLION / 2);
         now + left + slower

@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use membership_core::srp::{
-    Destination,
-    message::{Packet, decode},
-};
+use membership_core::srp::Destination;
 use quorate_types::NodeId;
 
 use super::{AMBUSH_DELAY_MAX, BOOT_MAX, Cluster, Event};
@@ -14,19 +10,22 @@ use crate::{
     daemon::{DaemonInput, DiskWrite, Effect},
     fault::Daemon,
     history::{Event as Observed, Observation},
+    network::Datagram,
 };
 
 impl Cluster {
     pub(super) fn carry_out(&mut self, node: NodeId, daemon: Daemon, effect: Effect) {
         match effect {
             Effect::Send { to: Destination::Node(to), packet } => {
-                self.remark_packet(node, &packet);
-                self.send(node, to, &packet);
+                self.send(node, to, &packet.into());
             }
             Effect::Send { to: Destination::All, packet } => {
-                self.remark_packet(node, &packet);
-                for to in self.setup.nodes().into_iter().filter(|to| *to != node) {
-                    self.send(node, to, &packet);
+                let datagram = packet.into();
+                for index in 0..self.nodes.len() {
+                    let to = self.nodes[index];
+                    if to != node {
+                        self.send(node, to, &datagram);
+                    }
                 }
             }
             Effect::Write(write) => self.write(node, daemon, write),
@@ -37,6 +36,7 @@ impl Cluster {
                 }
             }
             Effect::Observe(event) => self.observe(node, event),
+            Effect::Watch(event) => self.watch(node, event),
             Effect::Note(note) => {
                 let at = self.now();
                 self.trace.note(at, Some(node), &note);
@@ -64,47 +64,43 @@ impl Cluster {
             return;
         }
         let at = now + self.rng.span(Duration::ZERO, AMBUSH_DELAY_MAX);
-        let nodes = self.setup.nodes();
-        for (at, fault) in self.setup.profile.draw(&mut self.rng, &nodes, Some(victim), at) {
+        for (at, fault) in self.setup.profile.draw(&mut self.rng, &self.nodes, Some(victim), at) {
             self.queue.push(at, Event::Fault(fault));
         }
     }
 
-    pub(super) fn send(&mut self, from: NodeId, to: NodeId, packet: &Bytes) {
+    pub(super) fn send(&mut self, from: NodeId, to: NodeId, datagram: &Datagram) {
         let now = self.now();
-        for at in self.network.carry(now, from, to, packet.len()).iter() {
-            self.queue.push(at, Event::Datagram { to, packet: packet.clone() });
+        for at in self.network.carry(now, from, to, datagram.bytes.len()).iter() {
+            self.queue.push(at, Event::Datagram { to, datagram: datagram.clone() });
         }
-    }
-
-    /// Shows the packets that form a ring; tokens and messages would drown the reader.
-    fn remark_packet(&mut self, node: NodeId, packet: &Bytes) {
-        let at = self.now();
-        self.trace.remark(at, Some(node), || match decode(packet) {
-            Ok(Packet::MembJoin(join)) => {
-                let (with, without) = (&join.proc_list, &join.failed_list);
-                Some(format!("  join {with:?} without {without:?}, seq {:x}", join.ring_seq))
-            }
-            Ok(Packet::MembCommitToken(token)) => Some(format!(
-                "  commit token {} {:?}, {} of {} filled",
-                token.ring_id,
-                token.members,
-                token.memb_index,
-                token.members.len()
-            )),
-            Ok(Packet::MembMergeDetect(merge)) => Some(format!("  merge detect {}", merge.ring_id)),
-            _ => None,
-        });
     }
 
     pub(super) fn write(&mut self, node: NodeId, daemon: Daemon, write: DiskWrite) {
         let now = self.now();
+        let early = self.is_reported_early(&write).then(|| write.clone());
         let process = self.process_mut(node, daemon);
         let life = process.life();
-        let at = process.disk.submit(now, write.clone());
+        let at = process.disk.submit(now, write);
         self.queue.push(at, Event::DiskDone { node, daemon, life });
-        if self.is_reported_early(&write) {
+        if let Some(write) = early {
             self.input(node, daemon, DaemonInput::Stored(write));
+        }
+    }
+
+    /// Shows the checkers what was sent, and the reader of the trace what forms a ring.
+    fn watch(&mut self, node: NodeId, event: Observed) {
+        let at = self.now();
+        self.wraps.observe(&event);
+        if !matches!(event, Observed::Token(_)) {
+            self.trace.remark(at, Some(node), || Some(&event));
+        }
+        let observation = Observation { at, node, event };
+        if let Err(violation) = self.checkers.observe(&observation) {
+            self.report(violation);
+        }
+        if self.history.is_some() {
+            self.wire.push(observation);
         }
     }
 
@@ -112,6 +108,7 @@ impl Cluster {
         let at = self.now();
         self.trace.note(at, Some(node), &event);
         self.tally.count(&event);
+        self.wraps.observe(&event);
         if matches!(event, Observed::Submitted { .. }) {
             self.ambush(node);
         }

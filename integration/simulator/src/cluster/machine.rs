@@ -11,7 +11,7 @@ use super::is_installed;
 use crate::{
     checker::NodeState,
     daemon::{ConfigDaemon, Core, DiskWrite, MembershipDaemon, QuorumDaemon, position},
-    disk::{Disk, DiskSpeed},
+    disk::Disk,
     fault::Daemon,
     history::Event,
     mutation::Mutation,
@@ -31,9 +31,10 @@ pub(super) struct Machine {
 
 impl Machine {
     /// A node that was just installed: empty disks, nothing runs.
-    pub(super) fn new(mut rng: Rng, speed: DiskSpeed) -> Self {
-        let processes = Daemon::ALL.map(|daemon| Process::new(Disk::new(rng.fork(daemon as u64), speed)));
-        Self { processes, ring_seq: 0, tracking: None, store: BTreeMap::new() }
+    pub(super) fn new(mut rng: Rng, setup: &Setup) -> Self {
+        let processes =
+            Daemon::ALL.map(|daemon| Process::new(Disk::new(rng.fork(daemon as u64), setup.disk)));
+        Self { processes, ring_seq: setup.ring_seq, tracking: None, store: BTreeMap::new() }
     }
 
     pub(super) fn process(&self, daemon: Daemon) -> &Process {
@@ -84,6 +85,11 @@ impl Machine {
         };
         self.process_mut(daemon).start(core);
         Ok(event)
+    }
+
+    /// The ring-sequence file is damaged: membershipd takes that for 0.
+    pub(super) fn lose_ring_seq(&mut self) {
+        self.ring_seq = 0;
     }
 
     fn load(&self) -> Result<Image, LoadError> {

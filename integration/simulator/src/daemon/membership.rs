@@ -43,14 +43,17 @@ enum Client {
 /// membershipd.
 #[derive(Debug)]
 pub struct MembershipDaemon {
-    stack: Stack,
+    pub(super) me: NodeId,
+    pub(super) stack: Stack,
     connections: BTreeMap<ConnectionId, Client>,
     /// Its own feature level.
     level: Option<u32>,
-    mutation: Option<Mutation>,
-    rng: Rng,
-    /// A delivery that [`Mutation::SwapDeliveries`] holds back.
-    swapped: Option<(Probe, GroupEvent)>,
+    pub(super) mutation: Option<Mutation>,
+    pub(super) rng: Rng,
+    /// A delivery that [`Mutation::SwapDeliveries`] or [`Mutation::DeliverAfterChange`] holds back.
+    held: Option<(Probe, GroupEvent)>,
+    /// A packet of its own that a mutation hands back to the stack.
+    pub(super) returned: Option<Bytes>,
     /// Messages of configd that wait while the send queue is nearly full.
     pending: VecDeque<(ConnectionId, Bytes)>,
     flow_open: bool,
@@ -58,7 +61,7 @@ pub struct MembershipDaemon {
     batch: Vec<GroupEvent>,
     /// Clients that were refused: as in the real daemon, their stream ends.
     lost: Vec<ConnectionId>,
-    effects: VecDeque<Effect>,
+    pub(super) effects: VecDeque<Effect>,
 }
 
 fn probe_client(probe: Probe) -> ClientId {
@@ -96,12 +99,14 @@ impl MembershipDaemon {
         rng: Rng,
     ) -> Self {
         let mut daemon = Self {
+            me: config.me,
             level: config.feature_level,
             stack: Stack::new(config),
             connections: BTreeMap::new(),
             mutation,
             rng,
-            swapped: None,
+            held: None,
+            returned: None,
             pending: VecDeque::new(),
             flow_open: true,
             batch: Vec::new(),
@@ -123,7 +128,7 @@ impl MembershipDaemon {
     /// Takes an input.
     pub fn handle(&mut self, now: Instant, input: DaemonInput) {
         match input {
-            DaemonInput::Datagram(packet) => self.input(now, Input::Datagram(packet)),
+            DaemonInput::Datagram(datagram) => self.receive(now, datagram.bytes),
             DaemonInput::Timer => self.input(now, Input::Timer),
             DaemonInput::Stored(DiskWrite::RingSeq(ring_seq)) => {
                 self.input(now, Input::Stored { ring_seq });
@@ -139,6 +144,9 @@ impl MembershipDaemon {
                 self.input(now, Input::Reconfigure { members, params, config_version: 1 });
             }
             _ => {}
+        }
+        if let Some(packet) = self.returned.take() {
+            self.input(now, Input::Datagram(packet));
         }
         self.send_pending(now);
         if !self.batch.is_empty() {
@@ -172,6 +180,9 @@ impl MembershipDaemon {
         let payload = probe_payload(message, size);
         let size = payload.len();
         self.effects.push_back(Effect::Observe(Event::Sent { probe, message, size }));
+        if self.mutation == Some(Mutation::LoseOwn) && self.strikes() {
+            return;
+        }
         let at = self.effects.len();
         self.input(now, Input::GroupMulticast { client: probe_client(probe), payload });
         let refused = self
@@ -224,7 +235,7 @@ impl MembershipDaemon {
         }
     }
 
-    fn input(&mut self, now: Instant, input: Input) {
+    pub(super) fn input(&mut self, now: Instant, input: Input) {
         self.stack.handle_input(now, input);
         while let Some(output) = self.stack.poll_output() {
             self.output(output);
@@ -233,7 +244,7 @@ impl MembershipDaemon {
 
     fn output(&mut self, output: Output) {
         match output {
-            Output::Send { to, packet } => self.effects.push_back(Effect::Send { to, packet }),
+            Output::Send { to, packet } => self.send(to, packet),
             Output::StoreRingSeq(seq) => {
                 self.effects.push_back(Effect::Write(DiskWrite::RingSeq(seq)));
             }
@@ -282,20 +293,40 @@ impl MembershipDaemon {
     }
 
     fn configuration(&mut self, change: ConfigurationChange) {
-        let change = match change {
-            ConfigurationChange::Transitional { ring, members, .. } => {
+        let mut change = match change {
+            ConfigurationChange::Transitional { ring, mut members, left } => {
+                if self.mutation == Some(Mutation::LeftCameAlong) {
+                    members.extend(left);
+                }
                 Change::Transitional { next: ring, members }
             }
             ConfigurationChange::Regular { ring, members, .. } => Change::Regular { ring, members },
         };
+        if self.mutation == Some(Mutation::LeaveSelfOut)
+            && let Change::Regular { members, .. } = &mut change
+        {
+            members.retain(|member| *member != self.me);
+        }
+        let is_regular = matches!(change, Change::Regular { .. });
         self.observe(Event::Ring(change));
+        if is_regular
+            && self.mutation == Some(Mutation::DeliverAfterChange)
+            && let Some((probe, event)) = self.held.take()
+        {
+            self.probe_event(probe, event);
+        }
+    }
+
+    /// Whether a mutation strikes now.
+    pub(super) fn strikes(&mut self) -> bool {
+        self.rng.chance(STRIKE)
     }
 
     fn group_event(&mut self, client: ClientId, event: GroupEvent) {
         let Some(probe) = Probe::ALL.into_iter().find(|probe| probe_client(*probe) == client) else {
             return self.batch.push(event);
         };
-        let strikes = matches!(event, GroupEvent::Message { .. }) && self.rng.chance(STRIKE);
+        let strikes = matches!(event, GroupEvent::Message { .. }) && self.strikes();
         match (self.mutation, event) {
             (Some(Mutation::DropDelivery), _) if strikes => {}
             (Some(Mutation::DuplicateDelivery), event) if strikes => {
@@ -313,15 +344,29 @@ impl MembershipDaemon {
                 let event = GroupEvent::Message { ring, seq, origin, pid, payload, spans_change };
                 self.probe_event(probe, event);
             }
-            (Some(Mutation::SwapDeliveries), event) if strikes && self.swapped.is_none() => {
-                self.swapped = Some((probe, event));
+            (
+                Some(Mutation::MisplaceDelivery),
+                GroupEvent::Message { ring, seq, origin, pid, payload, spans_change },
+            ) if strikes => {
+                let seq = seq.wrapping_sub(50);
+                self.probe_event(
+                    probe,
+                    GroupEvent::Message { ring, seq, origin, pid, payload, spans_change },
+                );
             }
-            (_, event) => {
+            (Some(Mutation::DeliverAfterChange), event) if strikes && probe == Probe::Agreed => {
+                self.held.get_or_insert((probe, event));
+            }
+            (Some(Mutation::SwapDeliveries), event) if strikes && self.held.is_none() => {
+                self.held = Some((probe, event));
+            }
+            (Some(Mutation::SwapDeliveries), event) => {
                 self.probe_event(probe, event);
-                if let Some((probe, event)) = self.swapped.take_if(|(held, _)| *held == probe) {
+                if let Some((probe, event)) = self.held.take_if(|(held, _)| *held == probe) {
                     self.probe_event(probe, event);
                 }
             }
+            (_, event) => self.probe_event(probe, event),
         }
     }
 

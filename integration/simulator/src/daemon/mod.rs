@@ -7,6 +7,7 @@
 mod config;
 mod membership;
 mod quorum;
+mod wire;
 
 use std::{collections::VecDeque, time::Instant};
 
@@ -26,6 +27,7 @@ use quorum_core::QuorumConfig;
 use crate::{
     fault::Daemon,
     history::{Event, Position},
+    network::Datagram,
     workload::Action,
 };
 
@@ -70,7 +72,7 @@ impl Link {
 #[derive(Debug, Clone)]
 pub enum DaemonInput {
     /// A datagram from the network.
-    Datagram(Bytes),
+    Datagram(Datagram),
     /// The deadline has passed.
     Timer,
     /// A write is durable.
@@ -150,6 +152,8 @@ pub enum Effect {
     Tell(ConnectionId, Message),
     /// Something the checkers should see.
     Observe(Event),
+    /// Something the checkers should see, and whose place in the trace would drown the reader.
+    Watch(Event),
     /// Something only the reader of the trace should see.
     Note(String),
     /// The same, at a moment when a fault would hurt.

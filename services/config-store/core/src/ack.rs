@@ -67,6 +67,9 @@ impl Ledger {
 
     /// Up to which position members with enough votes have stored everything. Never goes back.
     pub(crate) fn commit(&mut self, view: &QuorumView) -> Option<u64> {
+        if self.durable.values().max().copied() <= self.committed {
+            return self.committed;
+        }
         let mut reports: Vec<(u64, NodeId)> = self.durable.iter().map(|(node, at)| (*at, *node)).collect();
         reports.sort_unstable_by(|a, b| b.cmp(a));
         let mut votes = 0;

@@ -138,7 +138,7 @@ impl Entry {
 
 /// | inode 8 | parent 8 | version 8 | writer 4 | mtime 4 | kind 1 | length 4 | digest 32 | name 2 + n |
 fn encode_head(head: &Head, length: usize, digest: &[u8; 32]) -> BytesMut {
-    let mut out = BytesMut::with_capacity(71 + head.name.len() + length);
+    let mut out = BytesMut::with_capacity(71 + head.name.len());
     out.put_u64_le(head.inode);
     out.put_u64_le(head.parent);
     out.put_u64_le(head.version);

@@ -115,7 +115,9 @@ impl Packer {
             return None;
         }
         let plan = self.plan(room);
-        let mut out = BytesMut::with_capacity(self.payload_max);
+        // As long as it gets: receivers keep slices of it for as long as they need the message.
+        let size = PACKET_HEADER + plan.lengths.iter().map(|length| 2 + length).sum::<usize>();
+        let mut out = BytesMut::with_capacity(size);
         let fragmented = if plan.cut { next_fragment(self.continuation) } else { 0 };
         put_header(&mut out, fragmented, self.continuation, plan.lengths.iter().copied());
         let guarantee = self.copy_pieces(&mut out, &plan.lengths);

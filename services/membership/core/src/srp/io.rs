@@ -204,6 +204,17 @@ pub enum Reason {
     Left,
 }
 
+/// How far the messages of a ring have come at one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RingProgress {
+    /// The ring that the messages belong to; in recovery the new one.
+    pub ring: RingId,
+    /// All messages up to here were received.
+    pub aru: u32,
+    /// All messages up to here are with every member, and are kept no longer.
+    pub released: u32,
+}
+
 /// What the ring looks like now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RingStatus {

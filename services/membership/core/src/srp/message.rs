@@ -31,10 +31,11 @@ pub const RTR_MAX: usize = 30;
 pub const TYPE_OFFSET: usize = 3;
 /// Packet type of the ORF token.
 pub const TYPE_ORF_TOKEN: u8 = 0;
+/// Packet type of a message.
+pub const TYPE_MCAST: u8 = 1;
 
 const MAGIC: [u8; 2] = [0x70, 0xc0];
 const VERSION: u8 = 3;
-const TYPE_MCAST: u8 = 1;
 const TYPE_MERGE_DETECT: u8 = 2;
 const TYPE_JOIN: u8 = 3;
 const TYPE_COMMIT_TOKEN: u8 = 4;

@@ -65,8 +65,8 @@ use self::{
 };
 pub use self::{
     io::{
-        ConfigurationChange, Delivery, Destination, Guarantee, Input, Output, Phase, Reason, RingStatus,
-        StateName,
+        ConfigurationChange, Delivery, Destination, Guarantee, Input, Output, Phase, Reason, RingProgress,
+        RingStatus, StateName,
     },
     order::{seq_le, seq_lt, seq_min},
     pace::Pace,
@@ -255,6 +255,13 @@ impl Ring {
             token_held: self.rotation.is_held(),
             pace: self.pace,
         }
+    }
+
+    /// How far the messages have come; cheap enough to be asked after every input.
+    #[must_use]
+    pub fn progress(&self) -> RingProgress {
+        let Order { ring_id, aru, last_released, .. } = self.order;
+        RingProgress { ring: ring_id, aru, released: last_released }
     }
 
     /// All counters.

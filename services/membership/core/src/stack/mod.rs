@@ -83,7 +83,7 @@ use crate::{
     feature::Features,
     pg::{Assembler, Group},
     service::{CFG, CMAP, CPG, FEATURES, ServiceMessage},
-    srp::{self, Delivery, Guarantee, Phase, Ring, Stats},
+    srp::{self, Delivery, Guarantee, Phase, Ring, RingProgress, Stats},
     sync::{Progress, Sync},
 };
 
@@ -229,6 +229,12 @@ impl Stack {
             clients: self.clients.len(),
             backlog_bytes: self.outbox.backlog_bytes(&self.ring),
         }
+    }
+
+    /// How far the messages of the ring have come; cheap enough to be asked after every input.
+    #[must_use]
+    pub fn progress(&self) -> RingProgress {
+        self.ring.progress()
     }
 
     /// Counters of the layers above the ring.

@@ -110,6 +110,22 @@ fn node_without_progress_for_too_many_rotations_cuts_itself_off() {
     assert_eq!(bench.rings[&2].status().members, [id(2)]);
 }
 
+/// Scenario 42 of the specification (`docs/protocols/correctness.md`).
+#[test]
+fn requests_that_a_node_cannot_serve_cost_it_nothing_of_its_own_share() {
+    let (mut bench, mut token) = second_of_two();
+    let (ring_id, seq) = (token.ring_id, token.seq);
+    token.seq += 5;
+    token.rtr = (1..=5).map(|missing| RtrItem { ring_id, seq: seq + missing }).collect();
+    (0..30).for_each(|_| bench.multicast(2, "much to say"));
+    bench.wire.clear();
+
+    bench.packet(2, &Packet::OrfToken(token));
+
+    let sent = bench.sent().into_iter().filter(|packet| matches!(packet, Packet::Mcast(_))).count();
+    assert_eq!(sent, 17, "as many as a visit allows");
+}
+
 #[test]
 fn token_loss_moves_operational_to_gather() {
     let mut bench = Bench::operational(&[1, 2]);
