@@ -2,6 +2,8 @@
 //!
 //! The nodes are stand-ins: programs that run until they are killed. Their sockets are the test's.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test may fail the test")]
+
 use std::{
     fs,
     os::unix::{
