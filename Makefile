@@ -8,6 +8,8 @@ BIN := $(TARGET_DIR)/debug
 SEEDS ?= 1..200
 # The lock file says what is built; the same packages are always built together, so that nothing is built twice.
 FLAGS := --workspace --locked
+# The files of tests that run whole nodes.
+NODE_TESTS := $(patsubst %.rs,--test %,$(notdir $(wildcard integration/cluster/tests/*.rs integration/interop/tests/*.rs)))
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
@@ -43,17 +45,18 @@ unit: build ## All tests of all crates but those with whole nodes
 	    $(CARGO) nextest run $(FLAGS) -E 'not (package(cluster-tests) | package(interop-tests))' && \
 	    $(CARGO) test $(FLAGS) --doc; \
 	else \
-	    $(CARGO) test $(FLAGS); \
+	    $(CARGO) test $(FLAGS) --lib --bins && \
+	    $(CARGO) test $(FLAGS) --exclude cluster-tests --exclude interop-tests --test '*' && \
+	    $(CARGO) test $(FLAGS) --doc; \
 	fi
 
 docs: deps ## Build the documentation; broken links are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(FLAGS) --no-deps
 
-licences: ## Check licences and banned crates, if cargo-deny is installed
+licences: deps ## Check licences, sources and banned crates; with cargo-deny, too, if it is installed
+	$(CARGO) test $(FLAGS) --test licences
 	if $(CARGO) deny --version >/dev/null 2>&1; then \
 	    $(CARGO) deny --locked check licenses bans sources; \
-	else \
-	    echo "cargo-deny is not installed: licences are not checked"; \
 	fi
 
 simulate: build ## Run seeds of the simulator: make simulate SEEDS=1..1000
@@ -66,7 +69,7 @@ cluster: build deps-test ## Real daemons, on the playground and in a ring with c
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
 	    $(CARGO) nextest run $(FLAGS) -E 'package(cluster-tests) | package(interop-tests)' --test-threads 2; \
 	else \
-	    echo "without cargo-nextest, 'make unit' has run these tests"; \
+	    $(CARGO) test $(FLAGS) $(NODE_TESTS) -- --test-threads 2; \
 	fi
 
 bench: build ## Measure a cluster of three nodes on this machine

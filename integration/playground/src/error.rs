@@ -2,7 +2,9 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use crate::plan::GroupsError;
+use quorate_daemon::telemetry::chain;
+
+use crate::{interrupt::Interrupt, plan::GroupsError};
 
 /// Why a playground cannot do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -10,6 +12,14 @@ pub enum Error {
     /// There is one already.
     #[error("{} is a playground already; end it with: playground --dir {} down", dir.display(), dir.display())]
     Exists {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A node that no playground knows of.
+    #[error("{} is there, but {} is no playground; remove it, or choose another directory with --dir", root.display(), dir.display())]
+    Leftover {
+        /// The node's root.
+        root: PathBuf,
         /// The directory.
         dir: PathBuf,
     },
@@ -121,6 +131,36 @@ pub enum Error {
         pid: i32,
         /// What the operating system said.
         source: io::Error,
+    },
+    /// A daemon did not come up.
+    #[error("{daemon} of {node} did not answer within {} s; the end of {}:\n{end}", within.as_secs(), log.display())]
+    NoAnswer {
+        /// The daemon.
+        daemon: &'static str,
+        /// Its node.
+        node: String,
+        /// How long it was waited for.
+        within: Duration,
+        /// A log that tells more.
+        log: PathBuf,
+        /// Its last lines: it may be gone by the time when this is read.
+        end: String,
+    },
+    /// Signals cannot be received.
+    #[error("cannot receive signals")]
+    Receive(#[source] io::Error),
+    /// A signal came before all was done; what had been done is undone.
+    #[error("{0}: nothing is left running")]
+    Interrupted(Interrupt),
+    /// What had been done before an error could not be undone.
+    #[error("{}; and {} cannot be taken down, try: playground --dir {} down", chain(&**error), dir.display(), dir.display())]
+    Left {
+        /// What went wrong first.
+        error: Box<Error>,
+        /// What is left.
+        dir: PathBuf,
+        /// Why.
+        source: Box<Error>,
     },
     /// What was waited for did not happen.
     #[error("gave up after {} s waiting for {what}", within.as_secs())]

@@ -27,6 +27,7 @@
 //! | `playground.rs` | [`Playground`]: up, open, partition, heal, down |
 //! | `node.rs` | [`Node`]: start, stop, kill, run a command |
 //! | `process.rs` | process ids, signals, waiting for an end |
+//! | `interrupt.rs` | the signals that end `playground` itself |
 //! | `plan.rs` | names and addresses, kept in `DIR/playground.json` |
 //! | `network/` | the two modes |
 //! | `shell.rs` | running `pvecm` on a node |
@@ -36,6 +37,7 @@
 
 pub mod demo;
 mod error;
+mod interrupt;
 mod network;
 mod node;
 mod plan;
@@ -46,6 +48,7 @@ pub mod shell;
 pub mod votes;
 
 pub use error::Error;
+pub use interrupt::{Interrupt, Interrupts};
 pub use node::Node;
 pub use plan::{Groups, GroupsError, Mode, Setup};
 pub use playground::Playground;

@@ -1,9 +1,14 @@
 //! `playground`: whole nodes on this machine. Parses, calls, prints.
 
-use std::{collections::BTreeMap, os::unix::process::CommandExt as _, path::PathBuf, process::ExitCode};
+use std::{
+    collections::BTreeMap, io::Write as _, os::unix::process::CommandExt as _, path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
-use playground::{Error, Groups, GroupsError, Mode, Playground, Setup, demo, report};
+use playground::{
+    Error, Groups, GroupsError, Interrupt, Interrupts, Mode, Playground, Setup, demo, demo::DemoError, report,
+};
 use quorate_daemon::telemetry::chain;
 
 /// Runs whole nodes on this machine, with real processes.
@@ -109,9 +114,24 @@ fn main() -> ExitCode {
     match runtime.block_on(run(cli)) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("playground: {}", chain(error.as_ref()));
-            ExitCode::FAILURE
+            // The terminal may be gone by now.
+            let _ = writeln!(std::io::stderr(), "playground: {}", chain(error.as_ref()));
+            interrupted(error.as_ref()).map_or(ExitCode::FAILURE, |signal| ExitCode::from(signal.exit_code()))
         }
+    }
+}
+
+/// The signal that ended it, if one did.
+fn interrupted(error: &(dyn std::error::Error + 'static)) -> Option<Interrupt> {
+    let error = match error.downcast_ref::<DemoError>() {
+        Some(DemoError::Playground(error)) => Some(error),
+        Some(DemoError::Broken { .. }) => None,
+        None => error.downcast_ref::<Error>(),
+    };
+    match error? {
+        Error::Interrupted(signal) => Some(*signal),
+        Error::Left { error, .. } => interrupted(error.as_ref()),
+        _ => None,
     }
 }
 
@@ -122,8 +142,16 @@ async fn run(cli: Cli) -> Result<ExitCode, Box<dyn std::error::Error>> {
             let mode = if netns { Mode::Netns } else { Mode::Loopback };
             // The nodes inherit what is set here; a playground's own environment is for tests.
             let setup = Setup { nodes, mode, subnet, environment: BTreeMap::new() };
-            let playground = Playground::up(&cli.dir, &setup).await?;
-            print_status(&playground).await;
+            let mut interrupts = Interrupts::receive()?;
+            let playground = Playground::up_unless(&cli.dir, &setup, interrupts.next()).await?;
+            tokio::select! {
+                biased;
+                signal = interrupts.next() => {
+                    playground.down().await?;
+                    return Err(Error::Interrupted(signal).into());
+                }
+                () = print_status(&playground) => {}
+            }
         }
         Command::Exec { node, command } => return exec(open()?.node(&node)?, &command).map_err(Into::into),
         Command::Status => print_status(&open()?).await,

@@ -4,6 +4,7 @@ use std::{
     env,
     ffi::OsString,
     fs::{self, OpenOptions},
+    future::ready,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -25,6 +26,8 @@ use crate::{
 
 /// How long a node may take until all of its daemons answer: generous, for a loaded machine.
 const START: Duration = Duration::from_secs(60);
+/// How many lines at the end of a log say why a daemon does not come up.
+const TOLD: usize = 8;
 /// How long it may take to stop: its supervisor gives each daemon 15 s.
 const STOP: Duration = Duration::from_secs(75);
 /// How long a killed process may take to be gone.
@@ -88,7 +91,7 @@ impl Node {
     /// Starts all daemons, and waits until each accepts connections. A node that runs stays as it is.
     ///
     /// # Errors
-    /// [`Error::File`], [`Error::Program`], [`Error::Timeout`].
+    /// [`Error::File`], [`Error::Program`], [`Error::NoAnswer`].
     pub async fn start(&self) -> Result<(), Error> {
         self.write_settings()?;
         if self.process(quorate_node::NAME).is_none() {
@@ -96,10 +99,24 @@ impl Node {
         }
         for daemon in quorate_node::DAEMONS {
             let socket = self.root.socket(daemon);
-            let what = format!("{daemon} of {} to answer; see {}", self.name(), self.log(daemon).display());
-            wait_until(&what, START, || async { UnixStream::connect(&socket).await.is_ok() }).await?;
+            let answers = || async { UnixStream::connect(&socket).await.is_ok() };
+            wait_until(daemon, START, answers).await.map_err(|_| self.no_answer(daemon))?;
         }
         Ok(())
+    }
+
+    /// Tells the end of the daemon's log; if it never came to write one, of its supervisor's.
+    fn no_answer(&self, daemon: &'static str) -> Error {
+        let end = |log: &Path| {
+            let text = fs::read(log).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text).into_owned();
+            let lines: Vec<&str> = text.lines().collect();
+            lines[lines.len().saturating_sub(TOLD)..].join("\n")
+        };
+        let own = self.log(daemon);
+        let log = if end(&own).is_empty() { self.log(quorate_node::NAME) } else { own };
+        let node = self.name().to_owned();
+        Error::NoAnswer { daemon, node, within: START, end: end(&log), log }
     }
 
     fn spawn(&self) -> Result<(), Error> {
@@ -139,25 +156,29 @@ impl Node {
     /// would. Waits until they are gone.
     ///
     /// # Errors
-    /// [`Error::NoSuchDaemon`], [`Error::NotRunning`], [`Error::Signal`], [`Error::Timeout`].
+    /// [`Error::NoSuchDaemon`], [`Error::NotRunning`], [`Error::File`], [`Error::Signal`], [`Error::Timeout`].
     pub async fn kill(&self, daemon: Option<&str>) -> Result<(), Error> {
-        let victims = match daemon {
-            Some(daemon) => vec![self.running(daemon)?],
-            None => self.all_processes(),
-        };
-        if daemon.is_none()
-            && let Some(supervisor) = self.process(quorate_node::NAME)
-        {
+        if let Some(daemon) = daemon {
+            let victim = self.running(daemon)?;
+            victim.signal(Signal::SIGKILL)?;
+            return victim.gone(KILLED).await;
+        }
+        if let Some(supervisor) = self.process(quorate_node::NAME) {
             // Else it would start a daemon again, or a daemon would notice its end, before all are dead.
             supervisor.signal(Signal::SIGSTOP)?;
         }
-        for victim in &victims {
-            victim.signal(Signal::SIGKILL)?;
-        }
-        for victim in victims {
-            victim.gone(KILLED).await?;
-        }
-        Ok(())
+        self.kill_all()?;
+        // Again and again: one that was just being started may not have been seen.
+        let what = format!("the end of all processes of {}", self.name());
+        wait_until(&what, KILLED, || ready(self.kill_all().is_ok_and(|left| left == 0))).await
+    }
+
+    /// Kills what runs, and says how much that was.
+    fn kill_all(&self) -> Result<usize, Error> {
+        let processes = Process::all_of(self.root.as_path())?;
+        // Daemons are younger than their supervisor: it is the last, as they would notice its end.
+        processes.iter().rev().try_for_each(|process| process.signal(Signal::SIGKILL))?;
+        Ok(processes.len())
     }
 
     fn running(&self, daemon: &str) -> Result<Process, Error> {
@@ -168,12 +189,6 @@ impl Node {
         }
         let node = self.own.name.clone();
         self.process(daemon).ok_or_else(|| Error::NotRunning { node, daemon: daemon.to_owned() })
-    }
-
-    /// The daemons first, then their supervisor.
-    fn all_processes(&self) -> Vec<Process> {
-        let names = quorate_node::DAEMONS.into_iter().chain([quorate_node::NAME]);
-        names.filter_map(|name| self.process(name)).collect()
     }
 
     /// The process id of a daemon, or of `quorate-node`; `None` if it does not run.

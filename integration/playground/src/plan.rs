@@ -122,13 +122,16 @@ impl Plan {
         fs::write(&path, text).map_err(Error::file("write", path))
     }
 
-    /// Takes the plan away: the directory is no playground any more.
+    /// Takes the plan away: the directory is no playground any more. One that is not there is no error.
     ///
     /// # Errors
     /// [`Error::File`].
     pub(crate) fn remove(dir: &Path) -> Result<(), Error> {
         let path = Self::path(dir);
-        fs::remove_file(&path).map_err(Error::file("remove", path))
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file("remove", path)(error)),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::{
     env, fs,
+    future::pending,
     path::{Path, PathBuf},
 };
 
-use tokio::task::JoinSet;
+use futures_util::future::join_all;
 
 use crate::{
-    Error, Groups, Node, Setup, network,
+    Error, Groups, Interrupt, Node, Setup, network,
     plan::{Mode, Plan},
 };
 
@@ -24,24 +25,68 @@ impl Playground {
     /// Sets up a directory and starts its nodes; they are in no cluster yet.
     ///
     /// # Errors
-    /// [`Error`]; what was started before is stopped again.
+    /// [`Error`]; all that was made before is removed again.
     pub async fn up(dir: &Path, setup: &Setup) -> Result<Self, Error> {
-        fs::create_dir_all(dir).map_err(Error::file("create", dir))?;
+        Self::up_unless(dir, setup, pending()).await
+    }
+
+    /// The same, unless a signal comes before the nodes run. Dropping this future instead would leave them.
+    ///
+    /// # Errors
+    /// [`Error`], one of them [`Error::Interrupted`]; all that was made before is removed again.
+    pub async fn up_unless(
+        dir: &Path,
+        setup: &Setup,
+        interrupted: impl Future<Output = Interrupt>,
+    ) -> Result<Self, Error> {
+        let made = create_dirs(dir)?;
+        let result = Self::up_in(dir, setup, interrupted).await;
+        if result.is_err() {
+            for dir in made {
+                // The nodes are gone. What else lies there is somebody else's, and stays.
+                let _ = fs::remove_dir(dir);
+            }
+        }
+        result
+    }
+
+    async fn up_in(
+        dir: &Path,
+        setup: &Setup,
+        interrupted: impl Future<Output = Interrupt>,
+    ) -> Result<Self, Error> {
         let dir = dir.canonicalize().map_err(Error::file("find", dir))?;
         if Plan::exists(&dir) {
             return Err(Error::Exists { dir });
         }
         let plan = Plan::new(&dir, setup)?;
-        plan.store(&dir)?;
         let playground = Self::of(dir, plan)?;
-        if let Err(error) = playground.start_all().await {
-            // What went wrong first is the error to tell.
-            let _ = playground.stop_all().await;
-            let _ = network::remove(&playground.plan);
-            let _ = Plan::remove(&playground.dir);
-            return Err(error);
+        // From here on, what lies in the nodes' roots was made by this call.
+        playground.refuse_leftovers()?;
+        let started = async {
+            playground.plan.store(&playground.dir)?;
+            playground.start_all().await
+        };
+        let started = tokio::select! {
+            biased;
+            interrupt = interrupted => Err(Error::Interrupted(interrupt)),
+            started = started => started,
+        };
+        let Err(error) = started else { return Ok(playground) };
+        match playground.clear().await {
+            Ok(()) => Err(error),
+            Err(source) => {
+                Err(Error::Left { error: error.into(), dir: playground.dir, source: source.into() })
+            }
         }
-        Ok(playground)
+    }
+
+    fn refuse_leftovers(&self) -> Result<(), Error> {
+        let mut roots = self.nodes.iter().map(|node| node.root().as_path());
+        match roots.find(|root| root.exists()) {
+            Some(root) => Err(Error::Leftover { root: root.to_owned(), dir: self.dir.clone() }),
+            None => Ok(()),
+        }
     }
 
     /// The playground of a directory that was set up before.
@@ -90,11 +135,7 @@ impl Playground {
 
     async fn start_all(&self) -> Result<(), Error> {
         network::create(&self.plan)?;
-        each(&self.nodes, |node| async move { node.start().await }).await
-    }
-
-    async fn stop_all(&self) -> Result<(), Error> {
-        each(&self.nodes, |node| async move { node.stop().await }).await
+        all(self.nodes.iter().map(Node::start)).await
     }
 
     /// Keeps groups of nodes apart. An earlier partition is replaced.
@@ -128,8 +169,24 @@ impl Playground {
     /// # Errors
     /// [`Error`]; the playground is then still there.
     pub async fn down(&self) -> Result<(), Error> {
+        self.clear().await?;
+        // Somebody else's files may lie next to the nodes.
+        let _ = fs::remove_dir(&self.dir);
+        Ok(())
+    }
+
+    /// Kills all nodes at once; what they stored stays.
+    ///
+    /// # Errors
+    /// [`Error::Signal`], [`Error::Timeout`]; the other nodes are killed nevertheless.
+    pub async fn kill(&self) -> Result<(), Error> {
+        all(self.nodes.iter().map(|node| node.kill(None))).await
+    }
+
+    /// Leaves nothing but the directory.
+    async fn clear(&self) -> Result<(), Error> {
         // Nothing of this is kept, so there is nothing to be stopped in order.
-        each(&self.nodes, |node| async move { node.kill(None).await }).await?;
+        self.kill().await?;
         network::remove(&self.plan)?;
         for node in &self.nodes {
             let root = node.root().as_path();
@@ -137,10 +194,7 @@ impl Playground {
                 fs::remove_dir_all(root).map_err(Error::file("remove", root))?;
             }
         }
-        Plan::remove(&self.dir)?;
-        // Somebody else's files may lie next to the nodes.
-        let _ = fs::remove_dir(&self.dir);
-        Ok(())
+        Plan::remove(&self.dir)
     }
 }
 
@@ -155,16 +209,16 @@ fn bin_dir() -> Result<PathBuf, Error> {
     Ok(dir.to_owned())
 }
 
-/// Does the same on all nodes at once; the first error counts.
-async fn each<F>(nodes: &[Node], act: impl Fn(Node) -> F) -> Result<(), Error>
-where
-    F: Future<Output = Result<(), Error>> + Send + 'static,
-{
-    let mut acts: JoinSet<_> = nodes.iter().cloned().map(act).collect();
-    let mut result = Ok(());
-    while let Some(ended) = acts.join_next().await {
-        let ended = ended.unwrap_or_else(|broken| std::panic::resume_unwind(broken.into_panic()));
-        result = result.and(ended);
-    }
-    result
+/// Creates a directory and those that it lies in; what was missing, the innermost first.
+fn create_dirs(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let missing = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists());
+    let missing = missing.map(Path::to_owned).collect();
+    fs::create_dir_all(dir).map_err(Error::file("create", dir))?;
+    Ok(missing)
+}
+
+/// Waits for all at once; the first error, in order, counts. They are no tasks: when this future is dropped, none of
+/// them goes on.
+async fn all(acts: impl Iterator<Item = impl Future<Output = Result<(), Error>>>) -> Result<(), Error> {
+    join_all(acts).await.into_iter().collect()
 }

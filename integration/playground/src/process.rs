@@ -36,6 +36,21 @@ impl Process {
         (names_root && process.is_running()).then_some(process)
     }
 
+    /// All processes of a node that run: its supervisor and its daemons, also those that have not written their id
+    /// down yet. The older ones first.
+    pub(crate) fn all_of(root: &Path) -> Result<Vec<Self>, Error> {
+        let entries = fs::read_dir("/proc").map_err(Error::file("list", "/proc"))?;
+        let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let is_of_node = |pid: &i32| {
+            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            is_of_node(&command, root)
+        };
+        let mut pids: Vec<i32> = pids.filter(is_of_node).collect();
+        pids.sort_unstable();
+        let processes = pids.into_iter().map(|pid| Self { pid });
+        Ok(processes.filter(|process| process.is_running()).collect())
+    }
+
     /// Its id.
     pub(crate) fn pid(self) -> i32 {
         self.pid
@@ -62,6 +77,19 @@ impl Process {
         let what = format!("the end of process {}", self.pid);
         wait_until(&what, within, || ready(!self.is_running())).await
     }
+}
+
+/// Whether this is the command line of a node's supervisor or of one of its daemons.
+fn is_of_node(command: &[u8], root: &Path) -> bool {
+    let mut words = command.split(|byte| *byte == 0).peekable();
+    let is_ip = words.peek().is_some_and(|word| *word == b"ip");
+    // `ip netns exec NAMESPACE` stands before the program until ip has become it.
+    let program = if is_ip { words.nth(4) } else { words.next() };
+    let name = program.and_then(|program| program.rsplit(|byte| *byte == b'/').next());
+    let is_ours = name.is_some_and(|name| {
+        quorate_node::DAEMONS.into_iter().chain([quorate_node::NAME]).any(|own| own.as_bytes() == name)
+    });
+    is_ours && words.any(|word| word == root.as_os_str().as_encoded_bytes())
 }
 
 /// Waits until a condition holds for which the operating system has no event.
@@ -116,6 +144,18 @@ mod tests {
         let file = dir.path().join("x.pid");
         fs::write(&file, format!("{}\n", std::process::id())).unwrap();
         assert_eq!(Process::of(dir.path(), &file), None);
+    }
+
+    #[test]
+    fn a_nodes_processes_are_known_by_their_program_and_its_root() {
+        let is_hp1 = |line: &str| is_of_node(line.replace(' ', "\0").as_bytes(), Path::new("/tmp/q/hp1"));
+        assert!(is_hp1("/bin/quorate-node --root /tmp/q/hp1 --bin-dir /bin"));
+        assert!(is_hp1("membershipd --root /tmp/q/hp1"));
+        assert!(is_hp1("ip netns exec quorate-1-hp1 /bin/quorate-node --root /tmp/q/hp1"));
+        assert!(!is_hp1("membershipd --root /tmp/q/hp10"));
+        assert!(!is_hp1("ls /bin/membershipd /tmp/q/hp1"));
+        assert!(!is_hp1("ip netns exec quorate-1-hp1 pvecm --root /tmp/q/hp1"));
+        assert!(!is_hp1(""));
     }
 
     #[tokio::test]

@@ -1,7 +1,9 @@
 //! Reads the sources and refuses what the conventions of this project do not allow.
 //!
-//! The rules are the tests in `tests/style.rs`, one each; this library walks the tree and looks at text. A rule that
-//! a compiler or a linter can check is not here.
+//! The rules are the tests in `tests/`, one each; this library walks the tree and looks at text. A rule that
+//! a compiler or a linter can check is not here, except for [`licences`]: that linter is not everywhere.
+
+pub mod licences;
 
 use std::{
     fs, io,

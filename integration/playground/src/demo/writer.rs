@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use quorate_daemon::client::deadline;
 use quorate_proto::config::v1::{GetRequest, PutRequest, config_service_client::ConfigServiceClient};
 use tokio::{sync::watch, task::JoinHandle, time::MissedTickBehavior};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Code;
 
 use crate::{Error, Node};
@@ -37,7 +37,8 @@ impl Record {
 
 /// The writer, at work.
 pub(super) struct Writer {
-    stop: CancellationToken,
+    /// Stops it, also when the demo ends early.
+    stop: DropGuard,
     record: watch::Receiver<Record>,
     task: JoinHandle<()>,
 }
@@ -48,7 +49,7 @@ impl Writer {
         let stop = CancellationToken::new();
         let (publish, record) = watch::channel(Record::default());
         let task = tokio::spawn(write(node.clone(), stop.clone(), publish));
-        Self { stop, record, task }
+        Self { stop: stop.drop_guard(), record, task }
     }
 
     /// Waits until the record is as wanted.
@@ -73,7 +74,7 @@ impl Writer {
 
     /// Stops, and says what became of all writes.
     pub(super) async fn stop(self) -> Record {
-        self.stop.cancel();
+        drop(self.stop);
         self.task.await.unwrap_or_else(|broken| std::panic::resume_unwind(broken.into_panic()));
         self.record.borrow().clone()
     }

@@ -5,6 +5,7 @@ mod netns;
 
 use std::{
     io::Write as _,
+    os::unix::process::CommandExt as _,
     process::{Command, Stdio},
 };
 
@@ -69,8 +70,10 @@ fn is_root() -> bool {
 /// Runs a program to its end, with text on its standard input.
 fn run(program: &str, arguments: &[&str], input: &str, hint: &'static str) -> Result<(), Error> {
     let missing = |source| Error::Program { program: program.to_owned(), hint, source };
+    // A process group of its own: a Ctrl-C in the terminal is for the playground, which ends in order.
     let mut child = Command::new(program)
         .args(arguments)
+        .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

@@ -63,6 +63,8 @@ pub(super) fn remove(plan: &Plan) -> Result<(), Error> {
     for namespace in namespaces {
         match ip(&format!("netns delete {namespace}")) {
             Err(Error::Command { output, .. }) if output.contains("No such file") => {}
+            // Without ip there never was a namespace.
+            Err(Error::Program { .. }) => {}
             result => result?,
         }
     }
