@@ -107,7 +107,9 @@ impl Namespace {
         let holder = Holder::start(&script)?;
         let id = holder.0.id();
         for link in 0..LINKS {
-            switch.0.run("ip", &format!("link add node{node}-{link} type veth peer name eth{link} netns {id}"))?;
+            switch
+                .0
+                .run("ip", &format!("link add node{node}-{link} type veth peer name eth{link} netns {id}"))?;
             holder.run("ip", &format!("addr add {}/24 dev eth{link}", address(link, node)))?;
             holder.run("ip", &format!("link set eth{link} up"))?;
         }

@@ -1,0 +1,201 @@
+//! One ring of both kinds on every transport: it forms from either side, carries messages of all sizes, loses nodes and
+//! packets, is divided and healed.
+
+use interop_tests::{
+    Kind::{self, Corosync, Quorate},
+    Node, PATIENCE, Ring, Timers,
+    Wire::{self, Knet, KnetActive, KnetPlain, KnetTwoLinks, Udp},
+    group::{join_all, same_sequence},
+    until,
+};
+use quorate_proto::membership::v1::{
+    Link, ListLinksRequest, membership_service_client::MembershipServiceClient,
+};
+
+const ONE_TWO: [Kind; 3] = [Quorate, Corosync, Corosync];
+const TWO_ONE: [Kind; 3] = [Corosync, Quorate, Quorate];
+const THREE_TWO: [Kind; 5] = [Quorate, Corosync, Quorate, Corosync, Quorate];
+
+/// Small, about a packet, about a fragment of knet, many fragments, the largest that corosync's library takes whole.
+const SIZES: [(usize, u64); 5] = [(64, 200), (1390, 40), (20_000, 8), (65_536, 4), (1_000_000, 1)];
+
+/// A message of every size from every node, in one order everywhere.
+async fn exchange(ring: &Ring, ids: &[u32], group: &str) -> anyhow::Result<()> {
+    let nodes: Vec<&Node> = ring.nodes().iter().filter(|node| ids.contains(&node.id())).collect();
+    let mut members = join_all(&nodes, group).await?;
+    for (size, count) in SIZES {
+        for (seed, member) in (0..).step_by(1000).zip(&mut members) {
+            member.send(size, seed, count).await?;
+        }
+    }
+    let count: u64 = SIZES.iter().map(|(_, count)| count).sum();
+    same_sequence(&mut members, usize::try_from(count)? * nodes.len()).await?;
+    Ok(())
+}
+
+/// Started one after the other in this order, killed and started again, divided and healed.
+async fn lives(kinds: &[Kind], wire: Wire, order: &[u32]) -> anyhow::Result<()> {
+    let Some(mut ring) = Ring::new(kinds, Timers::SHORT.over(wire))? else { return Ok(()) };
+    let mut members = Vec::new();
+    for id in order {
+        ring[*id].start().await?;
+        members.push(*id);
+        members.sort_unstable();
+        let votes = ring.agree(&members).await?;
+        assert_eq!(votes.ring.0, members[0], "the member with the lowest id is the representative");
+    }
+    exchange(&ring, &members, "formed").await?;
+
+    for id in [order[0], order[order.len() - 1]] {
+        ring[id].kill()?;
+        let rest: Vec<u32> = members.iter().copied().filter(|other| *other != id).collect();
+        ring.agree(&rest).await?;
+        ring[id].start().await?;
+        ring.agree(&members).await?;
+    }
+    exchange(&ring, &members, "killed").await?;
+
+    ring.separate(&members[..1])?;
+    ring.agree(&members[..1]).await?;
+    ring.agree(&members[1..]).await?;
+    ring.heal()?;
+    ring.agree(&members).await?;
+    exchange(&ring, &members, "healed").await
+}
+
+#[tokio::test]
+async fn one_of_ours_starts_a_ring_of_multicast() -> anyhow::Result<()> {
+    lives(&ONE_TWO, Udp, &[1, 2, 3]).await
+}
+
+#[tokio::test]
+async fn two_of_ours_join_a_ring_of_multicast() -> anyhow::Result<()> {
+    lives(&TWO_ONE, Udp, &[1, 2, 3]).await
+}
+
+#[tokio::test]
+async fn one_of_ours_starts_a_ring_of_knet_in_clear() -> anyhow::Result<()> {
+    lives(&ONE_TWO, KnetPlain, &[1, 2, 3]).await
+}
+
+#[tokio::test]
+async fn two_of_ours_join_a_ring_of_knet_in_clear() -> anyhow::Result<()> {
+    lives(&TWO_ONE, KnetPlain, &[1, 2, 3]).await
+}
+
+#[tokio::test]
+async fn one_of_ours_starts_an_encrypted_ring() -> anyhow::Result<()> {
+    lives(&ONE_TWO, Knet, &[1, 2, 3]).await
+}
+
+#[tokio::test]
+async fn one_of_ours_joins_an_encrypted_ring_and_represents_it() -> anyhow::Result<()> {
+    lives(&ONE_TWO, Knet, &[2, 3, 1]).await
+}
+
+#[tokio::test]
+async fn two_of_ours_join_an_encrypted_ring() -> anyhow::Result<()> {
+    lives(&TWO_ONE, Knet, &[1, 2, 3]).await
+}
+
+#[tokio::test]
+async fn three_of_ours_and_two_of_theirs_share_an_encrypted_ring() -> anyhow::Result<()> {
+    lives(&THREE_TWO, Knet, &[2, 1, 4, 3, 5]).await
+}
+
+#[tokio::test]
+async fn both_kinds_use_two_links_at_once() -> anyhow::Result<()> {
+    lives(&THREE_TWO, KnetActive, &[1, 2, 3, 4, 5]).await
+}
+
+async fn links(node: &Node) -> anyhow::Result<Vec<Link>> {
+    let mut client = MembershipServiceClient::new(node.channel("membershipd"));
+    Ok(client.list_links(ListLinksRequest {}).await?.into_inner().links)
+}
+
+/// Waits until a node of ours shows a link to all others as up, or as down.
+async fn shows_link(node: &Node, link: u32, up: bool) -> anyhow::Result<()> {
+    let what = format!("node {} shows link {link} as {}", node.id(), if up { "up" } else { "down" });
+    until(&what, PATIENCE, || async {
+        let links = links(node).await.map_err(|error| error.to_string())?;
+        let as_wanted = links.iter().filter(|of| of.link == link).all(|of| of.connected == up);
+        if as_wanted { Ok(()) } else { Err(format!("{links:#?}")) }
+    })
+    .await
+}
+
+/// Waits until corosync shows a link of every other node as connected, or as not.
+async fn corosync_shows_link(node: &Node, link: u32, up: bool) -> anyhow::Result<()> {
+    let what =
+        format!("corosync of node {} shows link {link} as {}", node.id(), if up { "up" } else { "down" });
+    until(&what, PATIENCE, || async {
+        let shown = node.run("corosync-cmapctl", &["-m", "stats"]).map_err(|error| error.to_string())?;
+        let own = format!("stats.knet.node{}.", node.id());
+        let of_link =
+            |line: &&str| line.contains(&format!(".link{link}.connected")) && !line.starts_with(&own);
+        let wanted = if up { "= 1" } else { "= 0" };
+        let lines: Vec<&str> = shown.lines().filter(of_link).collect();
+        if !lines.is_empty() && lines.iter().all(|line| line.ends_with(wanted)) { Ok(()) } else { Err(shown) }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_link_that_fails_is_replaced_by_the_other_and_shown_by_both_kinds() -> anyhow::Result<()> {
+    let kinds = [Quorate, Corosync, Quorate, Corosync];
+    let Some(mut ring) = Ring::formed(&kinds, Timers::PATIENT.over(KnetTwoLinks)).await? else {
+        return Ok(());
+    };
+    for link in [0, 1] {
+        shows_link(&ring[1], link, true).await?;
+        corosync_shows_link(&ring[2], link, true).await?;
+    }
+    let before = ring.agree(&[1, 2, 3, 4]).await?;
+
+    for link in [0, 1] {
+        for node in ring.nodes() {
+            node.set_link(link, false)?;
+        }
+        shows_link(&ring[1], link, false).await?;
+        corosync_shows_link(&ring[2], link, false).await?;
+        exchange(&ring, &[1, 2, 3, 4], &format!("without{link}")).await?;
+        for node in ring.nodes() {
+            node.set_link(link, true)?;
+        }
+        shows_link(&ring[1], link, true).await?;
+        corosync_shows_link(&ring[2], link, true).await?;
+    }
+
+    let after = ring.agree(&[1, 2, 3, 4]).await?;
+    assert_eq!(before.ring, after.ring, "a link is replaced before the token is given up");
+    Ok(())
+}
+
+/// Packets get lost below knet's fragments, too.
+async fn lossy(percent: u32) -> anyhow::Result<()> {
+    let kinds = [Quorate, Corosync, Corosync, Quorate];
+    let Some(mut ring) = Ring::formed(&kinds, Timers::LOSSY.over(Knet)).await? else { return Ok(()) };
+    ring.lose(percent)?;
+    let nodes: Vec<&Node> = ring.nodes().iter().collect();
+    let mut members = join_all(&nodes, "lossy").await?;
+    let sizes = [(100, 60), (3000, 20), (20_000, 2)];
+    for (size, count) in sizes {
+        for (seed, member) in (0..).step_by(1000).zip(&mut members) {
+            member.send(size, seed, count).await?;
+        }
+    }
+    let count: u64 = sizes.iter().map(|(_, count)| 4 * count).sum();
+    same_sequence(&mut members, usize::try_from(count)?).await?;
+    ring.agree(&[1, 2, 3, 4]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_percent_of_loss_on_an_encrypted_ring_loses_no_message() -> anyhow::Result<()> {
+    lossy(1).await
+}
+
+#[tokio::test]
+async fn ten_percent_of_loss_on_an_encrypted_ring_lose_no_message() -> anyhow::Result<()> {
+    lossy(10).await
+}
