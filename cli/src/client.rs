@@ -1,6 +1,11 @@
 //! The way to the daemons of one node: its gateway's socket, a deadline for each call, one trace per command.
 
-use std::{error::Error as StdError, path::PathBuf, time::Duration};
+use std::{
+    error::Error as StdError,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
 
 use quorate_daemon::{
     Root,
@@ -18,6 +23,8 @@ use tracing::Instrument as _;
 
 use crate::{error::Error, exit::Exit, pvecm::Global};
 
+/// Time for a call when that of its command is used up: enough for an answer that is there already.
+const LAST: Duration = Duration::from_millis(1);
 /// The daemon that passes all calls on.
 const GATEWAY: &str = "gatewayd";
 
@@ -27,6 +34,8 @@ pub struct Client {
     channel: DaemonChannel,
     socket: PathBuf,
     global: Global,
+    /// When the first call of the command began.
+    began: Arc<OnceLock<Instant>>,
 }
 
 impl Client {
@@ -35,7 +44,12 @@ impl Client {
     pub fn new(global: &Global) -> Self {
         let root = Root::new(&global.root);
         let socket = root.socket(GATEWAY);
-        Self { channel: daemon_channel(&root, GATEWAY), socket, global: global.clone() }
+        Self {
+            channel: daemon_channel(&root, GATEWAY),
+            socket,
+            global: global.clone(),
+            began: Arc::default(),
+        }
     }
 
     /// The life cycle of the cluster.
@@ -62,9 +76,10 @@ impl Client {
         QuorumServiceClient::new(self.channel.clone())
     }
 
-    /// A request that must be answered within `--timeout`.
+    /// A request that must be answered within `--timeout`: all requests of a command together.
     pub fn request<T>(&self, message: T) -> Request<T> {
-        deadline(message, self.global.timeout())
+        let elapsed = self.began.get_or_init(Instant::now).elapsed();
+        deadline(message, self.global.timeout().saturating_sub(elapsed).max(LAST))
     }
 
     /// `--timeout`, or another time than usual if it is not given.
@@ -86,6 +101,8 @@ impl Client {
             // Only a status that was made on this side has a cause in this process.
             if status.code() == Code::Unavailable && status.source().is_some() {
                 Error::Gateway { socket: socket.clone(), status: Box::new(status) }
+            } else if status.code() == Code::DeadlineExceeded && status.details().is_empty() {
+                Error::Silent { socket: socket.clone() }
             } else {
                 Error::from(status)
             }
@@ -143,6 +160,32 @@ mod tests {
         assert_eq!(report.reason, "GATEWAY_UNREACHABLE");
         assert!(report.message.ends_with("/run/quorate/gatewayd.sock"), "{report}");
         assert!(report.details[0].contains("No such file or directory"), "{report}");
+    }
+
+    #[test]
+    fn all_requests_of_a_command_have_one_deadline() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _inside = runtime.enter();
+        let client = Client::new(&global(std::path::Path::new("/nowhere")));
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(9)).unwrap();
+        client.began.set(long_ago).unwrap();
+        let request = client.request(());
+        let left = request.metadata().get(quorate_daemon::timeout::GRPC_TIMEOUT).unwrap();
+        let left = quorate_daemon::timeout::parse(left.to_str().unwrap()).unwrap();
+        assert!(left <= Duration::from_secs(1), "{left:?}");
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_hangs_is_named_and_a_daemon_that_hangs_by_the_gateway() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut global = global(dir.path());
+        global.timeout = Some(Duration::from_millis(300));
+        let client = Client::new(&global);
+        std::fs::create_dir_all(client.socket.parent().unwrap()).unwrap();
+        let _hanging = tokio::net::UnixListener::bind(&client.socket).unwrap();
+        let request = client.request(quorate_proto::quorum::v1::GetStatusRequest {});
+        let failure = client.quorum().get_status(request).await.map_err(client.failure()).unwrap_err();
+        assert!(failure.report().message.starts_with("gatewayd of this node"), "{}", failure.report());
     }
 
     #[tokio::test]

@@ -15,7 +15,9 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 const NEXT_NO_RING: &str =
     "next: if it does not pass by itself, correct the cause; the daemons then go on without a restart";
 /// What is known of a write when nobody answered in time.
-const UNKNOWN_OUTCOME: &str = "a write may have happened, or may still happen: look before you repeat it; --timeout sets how long to wait";
+const UNKNOWN_OUTCOME: &str = "what was asked for may have happened, or may still happen: look before you repeat it; --timeout sets how long to wait";
+/// The gateway's word for a daemon that takes calls and does not answer.
+const DAEMON_TIMEOUT: &str = "DAEMON_TIMEOUT";
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +32,12 @@ pub enum Error {
         socket: PathBuf,
         /// What the connection attempt said.
         status: Box<Status>,
+    },
+    /// The node's gateway did not answer in time. It answers for daemons that hang.
+    #[error("gatewayd of this node did not answer in time")]
+    Silent {
+        /// Where it listens.
+        socket: PathBuf,
     },
     /// The connection to the gateway broke before the answer was complete.
     #[error("the connection to the gateway of this node broke before the answer was complete")]
@@ -109,6 +117,25 @@ impl Error {
         }
     }
 
+    /// The error as it is printed by a command that may have changed something.
+    #[must_use]
+    pub fn report_of_change(&self) -> Report {
+        let mut report = self.report();
+        let unknown = match self {
+            Self::Silent { .. } | Self::Broken(_) => true,
+            Self::Call(status) => {
+                status.code() == Code::DeadlineExceeded
+                    && matches!(report.reason.as_str(), DAEMON_TIMEOUT | "DEADLINE_EXCEEDED")
+            }
+            _ => false,
+        };
+        if unknown {
+            let next = report.details.iter().position(|line| line.starts_with("next: "));
+            report.details.insert(next.unwrap_or(report.details.len()), UNKNOWN_OUTCOME.to_owned());
+        }
+        report
+    }
+
     /// The error as it is printed.
     #[must_use]
     pub fn report(&self) -> Report {
@@ -119,6 +146,7 @@ impl Error {
             Self::Gateway { socket, status } => {
                 report("GATEWAY_UNREACHABLE", gateway_details(socket, status))
             }
+            Self::Silent { socket } => report("DEADLINE_EXCEEDED", silent_details(socket)),
             Self::Broken(status) => report("CONNECTION_BROKEN", broken_details(status)),
             Self::Call(status) => Report::of_status(status),
             Self::NotClustered => report("NOT_CLUSTERED", next_to_be_clustered()),
@@ -156,17 +184,25 @@ fn gateway_details(socket: &Path, status: &Status) -> Vec<String> {
     let next =
         "next: check that quorate-node runs on this node, and that --root (or QUORATE_ROOT) is its root";
     details.push(next.into());
-    // ROOT/run/quorate/gatewayd.sock
-    let log = socket.ancestors().nth(3).map(|root| root.join("var/log/quorate/gatewayd.log"));
-    if let Some(log) = log.filter(|log| log.exists()) {
+    if let Some(log) = gateway_log(socket) {
         details.push(format!("      if it does, {} says why", log.display()));
     }
     details
 }
 
+/// The gateway's log, if there is one. The socket is ROOT/run/quorate/gatewayd.sock.
+fn gateway_log(socket: &Path) -> Option<PathBuf> {
+    let log = socket.ancestors().nth(3)?.join("var/log/quorate/gatewayd.log");
+    log.exists().then_some(log)
+}
+
+fn silent_details(socket: &Path) -> Vec<String> {
+    let why = "it hangs, or more time is needed than --timeout gives";
+    vec![gateway_log(socket).map_or_else(|| why.to_owned(), |log| format!("{why}; see {}", log.display()))]
+}
+
 fn broken_details(status: &Status) -> Vec<String> {
-    let outcome = "what was asked for may have happened, or may still happen: look before you repeat it";
-    vec![format!("cause: {}", innermost(status)), outcome.into(), "next: pvecm status".into()]
+    vec![format!("cause: {}", innermost(status)), "next: pvecm status".into()]
 }
 
 fn next_to_be_clustered() -> Vec<String> {
@@ -213,11 +249,7 @@ impl Report {
         let reason =
             details.error_info().map_or_else(|| code_name(status.code()), |info| info.reason.clone());
         let message = if status.message().is_empty() { "no message" } else { status.message() };
-        let mut lines = detail_lines(&details, message);
-        if status.code() == Code::DeadlineExceeded && details.error_info().is_none() {
-            lines.push(UNKNOWN_OUTCOME.to_owned());
-        }
-        Self { reason, message: message.to_owned(), details: lines }
+        Self { reason, message: message.to_owned(), details: detail_lines(&details, message) }
     }
 }
 
@@ -329,7 +361,7 @@ mod tests {
     #[test]
     fn a_connection_that_broke_is_told_apart_from_what_a_daemon_said() {
         let reset = || std::io::Error::from(std::io::ErrorKind::ConnectionReset);
-        let local = Error::from(Status::from_error(Box::new(reset()))).report();
+        let local = Error::from(Status::from_error(Box::new(reset()))).report_of_change();
         assert_eq!(local.reason, "CONNECTION_BROKEN");
         assert_eq!(local.details[0], "cause: connection reset");
         assert!(local.details[1].contains("may have happened"), "{local}");
@@ -396,10 +428,21 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_did_not_come_leaves_the_outcome_of_a_write_open() {
-        let report = Error::from(Status::deadline_exceeded("no answer within 10 s")).report();
-        assert_eq!(report.reason, "DEADLINE_EXCEEDED");
-        assert_eq!(report.details, [UNKNOWN_OUTCOME]);
+    fn an_answer_that_did_not_come_leaves_the_outcome_of_a_change_open_and_of_nothing_else() {
+        let details = ErrorDetails::with_error_info(DAEMON_TIMEOUT, "quorate", HashMap::new());
+        let silent = Status::with_error_details(Code::DeadlineExceeded, "configd did not answer", details);
+        for (error, reason) in [
+            (Error::from(Status::deadline_exceeded("no answer within 10 s")), "DEADLINE_EXCEEDED"),
+            (Error::from(silent), DAEMON_TIMEOUT),
+        ] {
+            assert_eq!(error.report().details, Vec::<String>::new());
+            assert_eq!(error.report_of_change().reason, reason);
+            assert_eq!(error.report_of_change().details, [UNKNOWN_OUTCOME]);
+        }
+        let silent = Error::Silent { socket: "/nowhere/run/quorate/gatewayd.sock".into() };
+        assert!(!silent.report().to_string().contains("may have happened"));
+        assert_eq!(silent.report_of_change().details[1], UNKNOWN_OUTCOME);
+        assert_eq!(Error::NotClustered.report_of_change(), Error::NotClustered.report());
     }
 
     #[test]

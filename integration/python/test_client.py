@@ -8,7 +8,7 @@ import unittest
 import grpc
 
 from nodes import PATIENCE_SECONDS, Cluster
-from quorate_files import ConfigClient, open_channel
+from quorate_files import SERVICE, ConfigClient, open_channel
 
 
 class Client(unittest.TestCase):
@@ -81,10 +81,20 @@ class Client(unittest.TestCase):
         with open(self.options["ca"], "rb") as file:
             credentials = grpc.ssl_channel_credentials(file.read())
         with grpc.secure_channel(self.options["target"], credentials) as channel:
-            client = ConfigClient(channel)
+            get = channel.unary_unary(f"/{SERVICE}/Get")
             with self.assertRaises(grpc.RpcError) as refused:
-                client.call("Get", path="python.cfg")
+                get(b"", timeout=PATIENCE_SECONDS)
         self.assertEqual(refused.exception.code(), grpc.StatusCode.UNAUTHENTICATED)
+
+    def test_without_a_certificate_not_even_the_services_are_listed(self):
+        with open(self.options["ca"], "rb") as file:
+            credentials = grpc.ssl_channel_credentials(file.read())
+        with grpc.secure_channel(self.options["target"], credentials) as channel:
+            for version in ("v1", "v1alpha"):
+                ask = channel.stream_stream(f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo")
+                with self.assertRaises(grpc.RpcError) as refused:
+                    list(ask(iter([b""]), timeout=PATIENCE_SECONDS))
+                self.assertEqual(refused.exception.code(), grpc.StatusCode.UNAUTHENTICATED)
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ class OneTrace:
     def wait_for(self, what, look):
         deadline = time.monotonic() + PATIENCE_SECONDS / 4
         while not (found := look()):
-            self.assertLess(time.monotonic(), deadline, f"gave up waiting for {what}; seen: {self.traces('pvecm cfg')}")
+            self.assertLess(time.monotonic(), deadline, f"gave up waiting for {what}; seen: {self.traces('pvecm cfg put')}")
             time.sleep(EVERY_SECONDS)
         return found
 
@@ -93,7 +93,7 @@ class OneTrace:
         self.cluster.pvecm("hp2", "cfg", "put", "traced.cfg", stdin="a: b\n")
 
         def complete():
-            traces = self.traces("pvecm cfg")
+            traces = self.traces("pvecm cfg put")
             applied = {span["node"] for trace in traces for span in trace if span["name"] == "config.apply"}
             names = {(span["service"], span["name"]) for trace in traces for span in trace}
             whole = {("gatewayd", PUT), ("configd", PUT), ("configd", "config.commit")}
@@ -109,7 +109,7 @@ class OneTrace:
 
         client, server, producer, consumer = 3, 2, 4, 5
         commit = (
-            ("pvecm", "pvecm cfg", client),
+            ("pvecm", "pvecm cfg put", client),
             ("pvecm", PUT, client),
             ("gatewayd", PUT, server),
             ("gatewayd", PUT, client),

@@ -30,11 +30,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let on_failure = exit_on_failure(&cli.command);
+    let changes = may_change(&cli.command);
     let exit = match run(cli) {
         Ok(exit) => exit,
         Err(error) if error.is_broken_pipe() => Exit::Success,
         Err(error) => {
-            let _ = writeln!(io::stderr().lock(), "{}", error.report());
+            let report = if changes { error.report_of_change() } else { error.report() };
+            let _ = writeln!(io::stderr().lock(), "{report}");
             on_failure
         }
     };
@@ -63,6 +65,16 @@ fn exit_on_failure(command: &Command) -> Exit {
     }
 }
 
+/// Whether the command may change something.
+const fn may_change(command: &Command) -> bool {
+    match command {
+        Command::Create(_) | Command::Add(_) | Command::Expected(_) | Command::Delnode(_) => true,
+        Command::Token(args) => args.may_change(),
+        Command::Cfg(args) => args.may_change(),
+        _ => false,
+    }
+}
+
 fn run(cli: Cli) -> Result<Exit, Error> {
     let mut stdout = io::stdout().lock();
     let mut out = Output::new(cli.global.output, &mut stdout);
@@ -86,8 +98,8 @@ const fn name(command: &Command) -> &'static str {
         Command::Nodes(_) => "pvecm nodes",
         Command::Expected(_) => "pvecm expected",
         Command::Delnode(_) => "pvecm delnode",
-        Command::Token(_) => "pvecm token",
-        Command::Cfg(_) => "pvecm cfg",
+        Command::Token(args) => args.name(),
+        Command::Cfg(args) => args.name(),
         Command::Apiver(_) | Command::Completion(_) | Command::Man(_) | Command::Help(_) => "pvecm",
     }
 }
@@ -158,6 +170,26 @@ mod tests {
         assert_eq!(exit_on_usage(&parsed("pvecm frobnicate").unwrap_err()), Exit::Failed);
         assert_eq!(exit_on_usage(&parsed("pvecm status --help").unwrap_err()), Exit::Success);
         assert_eq!(exit_on_usage(&parsed("pvecm -version").unwrap_err()), Exit::Success);
+    }
+
+    #[test]
+    fn a_trace_has_the_name_of_the_command_as_it_is_typed() {
+        for line in
+            ["pvecm status", "pvecm token list", "pvecm cfg status", "pvecm cfg ls", "pvecm cfg watch"]
+        {
+            assert_eq!(name(&parsed(line).unwrap().command), line);
+            assert!(!may_change(&parsed(line).unwrap().command), "{line}");
+        }
+        for line in [
+            "pvecm create lab",
+            "pvecm token create",
+            "pvecm cfg put a",
+            "pvecm cfg mkdir a",
+            "pvecm cfg rm a",
+        ] {
+            assert!(line.starts_with(name(&parsed(line).unwrap().command)), "{line}");
+            assert!(may_change(&parsed(line).unwrap().command), "{line}");
+        }
     }
 
     #[test]

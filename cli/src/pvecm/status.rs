@@ -13,6 +13,7 @@ use quorate_proto::{
     types::v1::RingId,
 };
 use serde::Serialize;
+use tonic::Code;
 
 use super::view::{self, ClusterBlock, Member, Missing, RingBlock};
 use crate::{client::Client, error::Error, exit::Exit, output::Output, time::ctime};
@@ -117,6 +118,8 @@ pub(super) async fn run(args: &Args, client: &Client, out: &mut Output<'_>) -> R
 async fn ring_status(client: &Client) -> Result<Ring, Error> {
     let failure = match client.membership().get_status(client.request(GetStatusRequest {})).await {
         Ok(answer) => return Ok(answer.into_inner()),
+        // No time is left, and who does not answer is known.
+        Err(status) if status.code() == Code::DeadlineExceeded => return Err(client.failure()(status)),
         Err(status) => client.failure()(status),
     };
     let cluster = client.cluster().get_cluster(client.request(GetClusterRequest {})).await;

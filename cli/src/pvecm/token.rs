@@ -32,6 +32,22 @@ pub(crate) struct Args {
     action: Action,
 }
 
+impl Args {
+    /// The command as the user knows it.
+    pub(super) const fn name(&self) -> &'static str {
+        match self.action {
+            Action::Create { .. } => "pvecm token create",
+            Action::List => "pvecm token list",
+            Action::Revoke { .. } => "pvecm token revoke",
+        }
+    }
+
+    /// Whether it may change something.
+    pub(super) const fn may_change(&self) -> bool {
+        matches!(self.action, Action::Create { .. } | Action::Revoke { .. })
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Issue a token and print it: it is shown only now

@@ -4,11 +4,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use config_store_core::{ConfigPath, Expect, FILE_MAX, Operation, OperationError, RequestId};
-use quorate_daemon::trace_context;
+use quorate_daemon::{
+    timeout::{self, GRPC_TIMEOUT},
+    trace_context,
+};
 use quorate_proto::config::v1::{
-    DeleteRequest, DeleteResponse, Entry, GetRequest, GetResponse, GetStatusRequest, GetStatusResponse,
-    ListRequest, ListResponse, MkdirRequest, MkdirResponse, PutRequest, PutResponse, ReloadRequest,
-    ReloadResponse, RenameRequest, RenameResponse, WatchRequest, WatchResponse,
+    DeleteRequest, DeleteResponse, Entry, EntryKind, GetRequest, GetResponse, GetStatusRequest,
+    GetStatusResponse, ListRequest, ListResponse, MkdirRequest, MkdirResponse, PutRequest, PutResponse,
+    ReloadRequest, ReloadResponse, RenameRequest, RenameResponse, WatchRequest, WatchResponse,
     config_service_server::ConfigService,
 };
 use tokio::sync::mpsc;
@@ -27,8 +30,6 @@ const PAGE_SIZE: usize = 1000;
 const PAGE_SIZE_MAX: usize = 10_000;
 /// How long a write waits for its acknowledgement if the caller sets no deadline.
 const WRITE_DEADLINE: Duration = Duration::from_secs(30);
-/// How long before the caller's deadline the answer is given, at most.
-const ANSWER_AHEAD: Duration = Duration::from_millis(500);
 /// Between two signs of life of a quiet watch.
 const WATCH_SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 /// Answers of a watch that wait in the connection.
@@ -82,6 +83,14 @@ impl Grpc {
     }
 }
 
+/// What stands already where a directory is to be made.
+fn must_be_directory(present: Entry, path: ConfigPath) -> Result<Entry, Error> {
+    match present.kind() {
+        EntryKind::Directory => Ok(present),
+        _ => Err(Error::Entry(OperationError::NotADirectory { path })),
+    }
+}
+
 fn parse(path: &str) -> Result<ConfigPath, Error> {
     path.parse().map_err(|source| Error::Path { path: path.to_owned(), source })
 }
@@ -101,25 +110,9 @@ fn request_id(bytes: &Bytes) -> Result<RequestId, Error> {
 /// When the answer must be there: a little before the caller gives up, so that it learns what is known
 /// and not only that time is over; or our own deadline.
 fn deadline<T>(request: &Request<T>) -> Instant {
-    let wanted =
-        request.metadata().get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse_timeout);
-    let wanted = wanted.unwrap_or(WRITE_DEADLINE).min(WRITE_DEADLINE);
-    Instant::now() + wanted.saturating_sub((wanted / 10).min(ANSWER_AHEAD))
-}
-
-/// `grpc-timeout`: up to 8 digits and a unit. Source: gRPC over HTTP/2, "Timeout".
-fn parse_timeout(text: &str) -> Option<Duration> {
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let value: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
-    match unit {
-        "H" => value.checked_mul(3600).map(Duration::from_secs),
-        "M" => value.checked_mul(60).map(Duration::from_secs),
-        "S" => Some(Duration::from_secs(value)),
-        "m" => Some(Duration::from_millis(value)),
-        "u" => Some(Duration::from_micros(value)),
-        "n" => Some(Duration::from_nanos(value)),
-        _ => None,
-    }
+    let wanted = request.metadata().get(GRPC_TIMEOUT).and_then(|value| value.to_str().ok());
+    let wanted = wanted.and_then(timeout::parse).unwrap_or(WRITE_DEADLINE).min(WRITE_DEADLINE);
+    Instant::now() + timeout::ahead_of(wanted)
 }
 
 fn expect(version: Option<u64>) -> Expect {
@@ -200,7 +193,7 @@ impl ConfigService for Grpc {
         };
         let entry = match entry {
             Some(entry) => entry,
-            None => self.entry_of(&path).await?,
+            None => must_be_directory(self.entry_of(&path).await?, path)?,
         };
         Ok(Response::new(MkdirResponse { entry: Some(entry) }))
     }
@@ -247,9 +240,12 @@ impl ConfigService for Grpc {
 async fn forward(watch: Watch, sender: mpsc::Sender<Result<WatchResponse, Status>>) {
     let answer = |burst: Burst| WatchResponse { changes: burst.changes, version: burst.version };
     let Watch { backlog, mut bursts } = watch;
-    let mut version = backlog.version;
-    if sender.send(Ok(answer(backlog))).await.is_err() {
-        return;
+    let mut version = 0;
+    for missed in backlog {
+        version = missed.version;
+        if sender.send(Ok(answer(missed))).await.is_err() {
+            return;
+        }
     }
     loop {
         let next = tokio::select! {
@@ -273,21 +269,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_unit_of_a_grpc_timeout_is_read() {
-        assert_eq!(parse_timeout("5S"), Some(Duration::from_secs(5)));
-        assert_eq!(parse_timeout("250m"), Some(Duration::from_millis(250)));
-        assert_eq!(parse_timeout("1H"), Some(Duration::from_secs(3600)));
-        for bad in ["", "S", "5", "5x", "123456789S", "-1S", "ä"] {
-            assert_eq!(parse_timeout(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
     fn the_answer_comes_before_the_caller_gives_up() {
         let mut request = Request::new(());
         request.set_timeout(Duration::from_secs(2));
         let left = deadline(&request).saturating_duration_since(Instant::now());
         assert!(left > Duration::from_millis(1700) && left <= Duration::from_millis(1800), "{left:?}");
+    }
+
+    #[test]
+    fn only_a_directory_may_stand_where_one_is_to_be_made() {
+        let present = |kind: EntryKind| Entry { kind: kind.into(), ..Entry::default() };
+        let path = || "a/b".parse::<ConfigPath>().expect("a path");
+        assert!(must_be_directory(present(EntryKind::Directory), path()).is_ok());
+        let refused = must_be_directory(present(EntryKind::File), path());
+        assert!(matches!(refused, Err(Error::Entry(OperationError::NotADirectory { .. }))));
     }
 
     #[test]

@@ -46,7 +46,8 @@ pub(crate) struct Burst {
 /// A watch: what it missed, then what comes.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    pub(crate) backlog: Burst,
+    /// Never empty: the last one has the version of the tree.
+    pub(crate) backlog: Vec<Burst>,
     pub(crate) bursts: mpsc::Receiver<Result<Burst, Error>>,
 }
 

@@ -1,6 +1,8 @@
 //! Who watches the tree: each gets what it missed, then every burst of changes below its prefix.
 
 use config_store_core::{Change, ConfigPath, Replica};
+use prost::Message as _;
+use quorate_proto::config::v1 as proto;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::{
@@ -8,6 +10,10 @@ use crate::{
     error::Error,
     handle::{BURSTS_MAX, Burst, Watch},
 };
+
+/// Bytes of changes after which a new burst begins: a message of 4 MiB is the most that a gRPC client takes unless it is
+/// told to take more.
+const BURST_BYTES: usize = 1 << 20;
 
 #[derive(Debug)]
 struct Watcher {
@@ -34,7 +40,7 @@ impl Watchers {
                 .map_err(|compacted| Error::Compacted { oldest: compacted.oldest })?,
             None => Vec::new(),
         };
-        let backlog = burst(&missed, &prefix, replica, version);
+        let backlog = bursts(&missed, &prefix, replica, version);
         // One place is kept for the error that ends the stream of a slow reader.
         let (sender, bursts) = mpsc::channel(BURSTS_MAX + 1);
         self.0.push(Watcher { prefix, bursts: sender });
@@ -44,7 +50,10 @@ impl Watchers {
     /// Tells everybody what changed.
     pub(crate) fn tell(&mut self, changes: &[Change], replica: &Replica) {
         let Some(version) = changes.last().map(|change| change.version) else { return };
-        self.0.retain(|watcher| watcher.send(burst(changes, &watcher.prefix, replica, version)));
+        self.0.retain(|watcher| {
+            let bursts = bursts(changes, &watcher.prefix, replica, version);
+            bursts.into_iter().all(|burst| watcher.send(burst))
+        });
     }
 
     /// Tells everybody to read again.
@@ -67,7 +76,66 @@ impl Watcher {
     }
 }
 
-fn burst(changes: &[Change], prefix: &ConfigPath, replica: &Replica, version: u64) -> Burst {
+/// The changes below a prefix; what is told with the last of them is everything up to `version`.
+fn bursts(changes: &[Change], prefix: &ConfigPath, replica: &Replica, version: u64) -> Vec<Burst> {
     let wanted = changes.iter().filter(|change| convert::concerns(change, prefix));
-    Burst { changes: wanted.map(|change| convert::change(change, replica.tree())).collect(), version }
+    split(wanted.map(|change| convert::change(change, replica.tree())), version)
+}
+
+/// At least one burst, each with so many changes as fit into one message. Changes of one version stay together: whoever
+/// goes on after the version of a burst misses nothing and gets nothing twice.
+fn split(changes: impl Iterator<Item = proto::Change>, version: u64) -> Vec<Burst> {
+    let mut bursts = Vec::new();
+    let (mut open, mut bytes) = (Burst { changes: Vec::new(), version }, 0);
+    for change in changes {
+        let last = open.changes.last().map(|last| last.version);
+        if bytes >= BURST_BYTES && last.is_some_and(|last| last < change.version) {
+            open.version = last.unwrap_or(version);
+            bursts.push(std::mem::replace(&mut open, Burst { changes: Vec::new(), version }));
+            bytes = 0;
+        }
+        bytes += change.encoded_len();
+        open.changes.push(change);
+    }
+    bursts.push(open);
+    bursts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(version: u64) -> proto::Change {
+        let entry = proto::Entry { path: "x".repeat(200), ..proto::Entry::default() };
+        proto::Change { version, entry: Some(entry), ..proto::Change::default() }
+    }
+
+    #[test]
+    fn nothing_is_one_empty_burst_with_the_version_of_the_tree() {
+        let bursts = split(std::iter::empty(), 9);
+        assert_eq!((bursts.len(), bursts[0].changes.len(), bursts[0].version), (1, 0, 9));
+    }
+
+    #[test]
+    fn a_long_backlog_comes_in_messages_of_a_mebibyte_and_can_be_resumed_after_each() {
+        let bursts = split((1..=20_000).map(change), 20_500);
+
+        assert!(bursts.len() > 3, "{}", bursts.len());
+        let mut next = 1;
+        for (at, burst) in bursts.iter().enumerate() {
+            let bytes: usize = burst.changes.iter().map(|change| change.encoded_len()).sum();
+            assert!(bytes < BURST_BYTES + 1024, "{bytes}");
+            assert_eq!(burst.changes[0].version, next);
+            next = burst.changes.last().map_or(0, |last| last.version) + 1;
+            let told = if at + 1 == bursts.len() { 20_500 } else { next - 1 };
+            assert_eq!(burst.version, told);
+        }
+        assert_eq!(next, 20_001);
+    }
+
+    #[test]
+    fn changes_of_one_version_stay_together() {
+        let bursts = split((0..10_000).map(|_| change(7)), 7);
+        assert_eq!(bursts.len(), 1);
+    }
 }

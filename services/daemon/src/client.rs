@@ -26,9 +26,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often a daemon with running streams is asked for a sign of life, and how long it may take to
 /// answer. A process that is stopped, not dead, keeps its socket open: without this its streams would
-/// stay silent for good.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// stay silent for good. Together the longest time for which what a daemon said last is told on, such as "quorate".
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A channel with spans and trace context; generated clients are made from it.
 pub type DaemonChannel = ClientService<Channel>;

@@ -34,7 +34,8 @@
 //! | `ownership.rs` | whose data lies below the root |
 //! | `rpc/` | the layers that give each call a span, a trace context and a duration |
 //! | `trace_context.rs` | `traceparent` of the current span, for messages that leave the process |
-//! | `telemetry.rs` | logs, spans and their export |
+//! | `timeout.rs` | how long callers wait |
+//! | `telemetry.rs`, `export.rs` | logs, spans and their export |
 //! | `metrics.rs` | [`Metrics`]: one registry per daemon |
 //! | `status.rs` | rich gRPC errors: built and read |
 //! | `tasks.rs`, `shutdown.rs` | [`Tasks`] and the signals that end a daemon |
@@ -44,6 +45,7 @@
 
 pub mod backoff;
 pub mod client;
+mod export;
 pub mod health;
 pub mod listen;
 pub mod metrics;
@@ -57,6 +59,7 @@ mod start;
 pub mod status;
 pub mod tasks;
 pub mod telemetry;
+pub mod timeout;
 pub mod trace_context;
 
 pub use health::Health;

@@ -5,9 +5,12 @@
 //! | `QUORATE_LOG` | which log lines: `info`, `debug`, `info,membership_core=trace` ... | `info` |
 //! | `QUORATE_LOG_FORMAT` | `text` or `json` | `text` |
 //! | `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` | export spans over gRPC to this address | no export |
+//! | `OTEL_EXPORTER_OTLP_CERTIFICATE`, `OTEL_EXPORTER_OTLP_INSECURE` | whom to trust with TLS; no TLS without a scheme | the system's; TLS |
+//! | `OTEL_TRACES_EXPORTER=none`, `OTEL_SDK_DISABLED=true` | no export | |
 //! | `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG` | which traces, unless a caller has decided | all |
 //!
-//! Without a collector the trace context of callers still travels on; only nothing is sampled here.
+//! Without a collector the trace context of callers still travels on; only nothing is sampled here. What is
+//! wrong with the settings of the export is a warning: nobody ends for it.
 
 use std::{env, error::Error, fmt::Write as _, io::IsTerminal as _, time::Duration};
 
@@ -26,7 +29,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use crate::node::NodeConfig;
+use crate::{export::Export, node::NodeConfig};
 
 /// The longest that the last spans may take to be exported at the end.
 const FLUSH: Duration = Duration::from_secs(3);
@@ -53,12 +56,6 @@ pub enum TelemetryError {
         /// Its value.
         value: String,
     },
-    /// The exporter refuses its settings.
-    #[error("cannot set up the export of spans (see OTEL_EXPORTER_OTLP_*)")]
-    Exporter {
-        /// What it said.
-        source: opentelemetry_otlp::ExporterBuildError,
-    },
 }
 
 /// Logging and tracing of this process; ends with [`Telemetry::stop`].
@@ -71,7 +68,7 @@ impl Telemetry {
     /// Sets up logs and spans for the whole process. Must be called inside a runtime, once.
     ///
     /// # Errors
-    /// [`TelemetryError`] if an environment variable makes no sense.
+    /// [`TelemetryError`] if a variable for the log makes no sense.
     pub fn start(service: &'static str, node: &NodeConfig) -> Result<Self, TelemetryError> {
         Self::start_with(service, Some(node), "info")
     }
@@ -80,7 +77,7 @@ impl Telemetry {
     /// asks for. Must be called inside a runtime, once.
     ///
     /// # Errors
-    /// [`TelemetryError`] if an environment variable makes no sense.
+    /// [`TelemetryError`] if a variable for the log makes no sense.
     pub fn start_command(command: &'static str) -> Result<Self, TelemetryError> {
         Self::start_with(command, None, "off")
     }
@@ -90,11 +87,16 @@ impl Telemetry {
         node: Option<&NodeConfig>,
         default_filter: &str,
     ) -> Result<Self, TelemetryError> {
-        let provider = tracer_provider(resource(service, node))?;
+        let (exporter, warnings) = Export::of(|name| env::var(name).ok()).exporter();
+        crate::trace_context::set_exporting(exporter.is_some());
+        let provider = tracer_provider(resource(service, node), exporter);
         tracing_subscriber::registry()
             .with(span_layer(&provider, service))
             .with(log_layer(&log_filter(default_filter)?)?)
             .init();
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
         Ok(Self { provider })
     }
 
@@ -108,19 +110,12 @@ impl Telemetry {
     }
 }
 
-fn tracer_provider(resource: Resource) -> Result<SdkTracerProvider, TelemetryError> {
-    let exporting = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
-        .iter()
-        .any(|name| env::var_os(name).is_some_and(|value| !value.is_empty()));
-    crate::trace_context::set_exporting(exporting);
+fn tracer_provider(resource: Resource, exporter: Option<SpanExporter>) -> SdkTracerProvider {
     let builder = SdkTracerProvider::builder().with_resource(resource);
-    if !exporting {
-        let sampler = Sampler::ParentBased(Box::new(Sampler::AlwaysOff));
-        return Ok(builder.with_sampler(sampler).build());
+    match exporter {
+        Some(exporter) => builder.with_batch_exporter(exporter).build(),
+        None => builder.with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff))).build(),
     }
-    let exporter =
-        SpanExporter::builder().with_tonic().build().map_err(|source| TelemetryError::Exporter { source })?;
-    Ok(builder.with_batch_exporter(exporter).build())
 }
 
 fn resource(service: &'static str, node: Option<&NodeConfig>) -> Resource {

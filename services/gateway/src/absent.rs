@@ -19,6 +19,16 @@ pub fn message(root: &Root, daemon: &str, why: &str) -> String {
     format!("{what}; if quorate-node runs it will start it again, and {place}")
 }
 
+/// That a daemon takes calls and does not answer them.
+#[must_use]
+pub fn silent(root: &Root, daemon: &str) -> String {
+    format!(
+        "{daemon} did not answer in time: it hangs or is overloaded; if quorate-node runs it, it is started again when it \
+         gives no sign of life; see {}",
+        root.log(daemon).display()
+    )
+}
+
 /// The same as a status.
 #[must_use]
 pub fn status(root: &Root, daemon: &str, why: &str) -> Status {

@@ -1,4 +1,5 @@
-//! Who may call what: one table over all methods, and everything that is not in it is refused.
+//! Who may call what: one table over all methods, and everything that is not in it is refused. Nothing is open to
+//! everybody, health and reflection neither.
 //!
 //! A test walks the descriptors of all services and fails on a method without a rule.
 
@@ -21,8 +22,6 @@ pub enum Rule {
     JoinToken,
     /// The operator, a node of the cluster, or the holder of a join token.
     AnyAuthenticated,
-    /// Everybody who reaches the port: health and reflection.
-    Public,
 }
 
 /// Who calls, as far as it was proved.
@@ -57,7 +56,7 @@ pub struct PresentedToken {
 
 /// The rule of every method, by full service name and method.
 const RULES: &[(&str, &[(&str, Rule)])] = {
-    use Rule::{AnyAuthenticated, JoinToken, Local, LocalOrNodeCertificate, NodeCertificate, Public};
+    use Rule::{AnyAuthenticated, JoinToken, Local, LocalOrNodeCertificate, NodeCertificate};
     &[
         (
             "quorate.gateway.v1.ClusterService",
@@ -111,9 +110,9 @@ const RULES: &[(&str, &[(&str, Rule)])] = {
                 ("Leave", Local),
             ],
         ),
-        ("grpc.health.v1.Health", &[("Check", Public), ("Watch", Public)]),
-        ("grpc.reflection.v1.ServerReflection", &[("ServerReflectionInfo", Public)]),
-        ("grpc.reflection.v1alpha.ServerReflection", &[("ServerReflectionInfo", Public)]),
+        ("grpc.health.v1.Health", &[("Check", AnyAuthenticated), ("Watch", AnyAuthenticated)]),
+        ("grpc.reflection.v1.ServerReflection", &[("ServerReflectionInfo", AnyAuthenticated)]),
+        ("grpc.reflection.v1alpha.ServerReflection", &[("ServerReflectionInfo", AnyAuthenticated)]),
     ]
 };
 
@@ -131,7 +130,6 @@ pub fn rule(service: &str, method: &str) -> Option<Rule> {
 /// `PERMISSION_DENIED`) for somebody known who may not.
 pub fn check(rule: Rule, caller: &Caller, method: &str) -> Result<(), Status> {
     let allowed = match rule {
-        Rule::Public => true,
         Rule::AnyAuthenticated => !matches!(caller, Caller::Anonymous),
         Rule::Local => matches!(caller, Caller::Local { .. }),
         Rule::LocalOrNodeCertificate => matches!(caller, Caller::Local { .. } | Caller::Node { .. }),
@@ -158,7 +156,6 @@ fn needed(rule: Rule) -> &'static str {
         Rule::NodeCertificate => "a certificate of a node of the cluster",
         Rule::JoinToken => "a join token",
         Rule::AnyAuthenticated => "the node's own socket, a node's certificate or a join token",
-        Rule::Public => "nothing",
     }
 }
 
@@ -235,7 +232,6 @@ mod tests {
             (Rule::NodeCertificate, [false, true, false, false]),
             (Rule::JoinToken, [false, false, true, false]),
             (Rule::AnyAuthenticated, [true, true, true, false]),
-            (Rule::Public, [true, true, true, true]),
         ];
         for (rule, expected) in table {
             let allowed = callers().map(|caller| check(rule, &caller, "m").is_ok());

@@ -2,22 +2,26 @@
 //!
 //! The gateway does not read what passes: bodies stream through both ways, trailers included. Each call
 //! gets a CLIENT span below the gateway's own SERVER span, whose context replaces the `traceparent`.
-//! Tokens stay here.
+//! Tokens stay here. A call that answers once has a little less time than its caller gives: a daemon that hangs is then
+//! named by the gateway, before the caller gives up.
 
-use std::{collections::HashSet, sync::LazyLock};
+use std::{collections::HashSet, sync::LazyLock, time::Duration};
 
 use http::{HeaderValue, Request, Response, header};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
-use quorate_daemon::{status, tasks::BoxError};
+use quorate_daemon::{
+    status,
+    tasks::BoxError,
+    timeout::{self, GRPC_TIMEOUT},
+};
 use tonic::{Code, Status, body::Body};
 use tower::ServiceExt as _;
 
 use crate::{absent, client::Daemons};
 
 /// Deadline of a call that answers once, if the caller set none: longer than any such call should take.
-const UNARY_TIMEOUT: &str = "60S";
-const GRPC_TIMEOUT: &str = "grpc-timeout";
+const UNARY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Every method that streams in either direction, as `/package.Service/Method`: these may last for ever.
 static STREAMING: LazyLock<HashSet<String>> = LazyLock::new(|| {
@@ -56,8 +60,11 @@ fn prepare(mut request: Request<Body>) -> Request<Body> {
     for ours in [header::AUTHORIZATION, header::HOST, header::CONNECTION] {
         headers.remove(ours);
     }
-    if unary && !headers.contains_key(GRPC_TIMEOUT) {
-        headers.insert(GRPC_TIMEOUT, HeaderValue::from_static(UNARY_TIMEOUT));
+    if unary {
+        let wanted = headers.get(GRPC_TIMEOUT).and_then(|value| timeout::parse(value.to_str().ok()?));
+        let shorter = timeout::print(timeout::ahead_of(wanted.unwrap_or(UNARY_TIMEOUT)));
+        let shorter = HeaderValue::from_str(&shorter).expect("digits and a letter");
+        headers.insert(GRPC_TIMEOUT, shorter);
     }
     request
 }
@@ -66,7 +73,7 @@ fn unreachable(daemons: &Daemons, daemon: &'static str, error: BoxError) -> Stat
     let why = Status::from_error(error);
     match why.code() {
         Code::DeadlineExceeded => {
-            let message = format!("{daemon} did not answer within the call's deadline");
+            let message = absent::silent(daemons.root(), daemon);
             status::error(Code::DeadlineExceeded, "DAEMON_TIMEOUT", message, [("daemon", daemon)])
         }
         _ => absent::status(daemons.root(), daemon, why.message()),
@@ -89,7 +96,7 @@ mod tests {
     fn watches_may_last_for_ever_and_single_answers_may_not() {
         let request = |path: &str| Request::builder().uri(path).body(Body::empty()).unwrap();
         let unary = prepare(request("/quorate.quorum.v1.QuorumService/GetStatus"));
-        assert_eq!(unary.headers()[GRPC_TIMEOUT], UNARY_TIMEOUT);
+        assert_eq!(unary.headers()[GRPC_TIMEOUT], "59500000u");
         let watch = prepare(request("/quorate.quorum.v1.QuorumService/Watch"));
         assert!(!watch.headers().contains_key(GRPC_TIMEOUT));
     }
@@ -105,8 +112,8 @@ mod tests {
     }
 
     #[test]
-    fn a_callers_own_deadline_is_kept() {
+    fn a_daemon_has_a_little_less_time_than_the_caller_gives() {
         let request = Request::builder().uri("/a/b").header(GRPC_TIMEOUT, "2S").body(Body::empty()).unwrap();
-        assert_eq!(prepare(request).headers()[GRPC_TIMEOUT], "2S");
+        assert_eq!(prepare(request).headers()[GRPC_TIMEOUT], "1800000u");
     }
 }

@@ -39,6 +39,12 @@ pub fn gateway_path(node: &str) -> String {
     format!("nodes/{node}/gateway")
 }
 
+/// That a node was admitted and has not been confirmed: its id.
+#[must_use]
+pub fn joining_path(node: &str) -> String {
+    format!("nodes/{node}/joining")
+}
+
 /// A file of the tree.
 #[derive(Debug, Clone)]
 pub struct File {

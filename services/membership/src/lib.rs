@@ -69,8 +69,8 @@ pub async fn run(daemon: Daemon) -> Result<(), Failure> {
     let mut tasks = Tasks::new(daemon.shutdown.clone());
     tasks.spawn("grpc", server.serve(daemon.shutdown.clone()));
     tasks.spawn("health", report_health(ring.clone(), health, daemon.shutdown.clone()));
+    tasks.spawn("good-bye", say_good_bye(ring, daemon.shutdown.clone()));
     let outcome = tasks.run().await;
-    ring.stop().await;
     // Joined on a blocking thread: the leave message is on the wire before the process ends.
     let _ = tokio::task::spawn_blocking(move || thread.join()).await;
     Ok(outcome?)
@@ -86,8 +86,16 @@ async fn report_health(ring: RingHandle, health: Health, shutdown: CancellationT
         };
         health.set(SERVICE_NAME, serving).await;
         tokio::select! {
-            changed = view.changed() => changed.map_err(|_| Error::Stopped)?,
+            biased;
             () = shutdown.cancelled() => return Ok(()),
+            changed = view.changed() => changed.map_err(|_| Error::Stopped)?,
         }
     }
+}
+
+/// Leaves the ring as soon as the daemon is to stop. All streams end with it: who holds one learns at once that there is no
+/// ring, and nobody waits for calls to end that never would.
+async fn say_good_bye(ring: RingHandle, shutdown: CancellationToken) {
+    shutdown.cancelled().await;
+    ring.stop().await;
 }

@@ -16,7 +16,7 @@ use quorate_daemon::{EXIT_CONFIGURATION, Root, shutdown::SUPERVISED};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio_util::sync::CancellationToken;
 
-use crate::{files, restart::Restarts};
+use crate::{Settings, files, probe::Probe, restart::Restarts};
 
 /// How long a daemon may take to stop: more than it gives its own calls and tasks.
 const GRACE: Duration = Duration::from_secs(15);
@@ -28,6 +28,7 @@ pub(crate) struct Daemon {
     program: PathBuf,
     root: Root,
     foreground_logs: bool,
+    probe_every: Option<Duration>,
 }
 
 /// Why a daemon did not start.
@@ -53,8 +54,14 @@ struct Run {
 type Ended = Option<Option<ExitStatus>>;
 
 impl Daemon {
-    pub(crate) fn new(name: &'static str, bin_dir: &Path, root: &Root, foreground_logs: bool) -> Self {
-        Self { name, program: bin_dir.join(name), root: root.clone(), foreground_logs }
+    pub(crate) fn new(name: &'static str, bin_dir: &Path, root: &Root, settings: &Settings) -> Self {
+        Self {
+            name,
+            program: bin_dir.join(name),
+            root: root.clone(),
+            foreground_logs: settings.foreground_logs,
+            probe_every: settings.probe_every(),
+        }
     }
 
     /// Keeps the daemon running until `stop`, then stops it.
@@ -84,10 +91,23 @@ impl Daemon {
         };
         tokio::select! {
             status = run.child.wait() => Some(status.ok()),
+            silent = self.hangs() => {
+                tracing::error!(daemon = self.name, ?silent, "gives no sign of life and is killed");
+                let _ = run.child.kill().await;
+                Some(run.child.wait().await.ok())
+            }
             () = stop.cancelled() => {
                 self.stop(&mut run.child).await;
                 None
             }
+        }
+    }
+
+    /// Ends when the daemon hangs, see [`Probe`].
+    async fn hangs(&self) -> Duration {
+        match self.probe_every {
+            Some(every) => Probe::new(&self.root, self.name, every).hangs().await,
+            None => std::future::pending().await,
         }
     }
 

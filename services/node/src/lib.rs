@@ -5,6 +5,7 @@
 //! runs the four daemons one by one does as well.
 //!
 //! - A daemon that ends is started again after a pause: see `restart.rs`. The others go on.
+//! - A daemon that does not answer any more, though it runs, is killed and started again: see `probe.rs`.
 //! - SIGTERM or SIGINT stops the node in order: see [`run`]. SIGHUP asks the daemons to read corosync.conf again.
 //! - If the supervisor itself is killed, the daemons notice at once: each holds the end of a pipe as its standard
 //!   input, and stops when the other end is gone (`quorate_daemon::shutdown`).
@@ -14,12 +15,14 @@
 //! |---|---|
 //! | `settings.rs` | flags |
 //! | `daemon.rs` | one daemon: start, wait, start again, stop |
+//! | `probe.rs` | whether a daemon still gives signs of life |
 //! | `restart.rs` | how long to wait before a daemon is started again |
 //! | `files.rs` | process id files, the lock, the logs |
 //! | `reload.rs` | what SIGHUP does |
 
 mod daemon;
 mod files;
+mod probe;
 mod reload;
 mod restart;
 mod settings;
@@ -102,7 +105,7 @@ pub async fn run(settings: &Settings, shutdown: CancellationToken) -> Result<(),
     let running: Vec<Running> = DAEMONS
         .iter()
         .map(|name| {
-            let daemon = daemon::Daemon::new(name, &bin_dir, &root, settings.foreground_logs);
+            let daemon = daemon::Daemon::new(name, &bin_dir, &root, settings);
             let stop = CancellationToken::new();
             Running { name, stop: stop.clone(), task: tokio::spawn(daemon.supervise(stop)) }
         })

@@ -1,6 +1,6 @@
 //! Flags.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Parser;
 use quorate_daemon::Root;
@@ -23,6 +23,10 @@ pub struct Settings {
     /// Let the daemons log to standard error instead of files
     #[arg(long)]
     pub foreground_logs: bool,
+    /// Seconds between two questions for a sign of life of each daemon, and for an answer; one that has answered before
+    /// and misses three in a row is killed and started again; 0: nobody is asked
+    #[arg(long, default_value_t = 5, value_name = "SECONDS")]
+    pub probe_every: u32,
 }
 
 impl Settings {
@@ -30,6 +34,11 @@ impl Settings {
     #[must_use]
     pub fn root(&self) -> Root {
         Root::new(&self.root)
+    }
+
+    /// Time between two questions for a sign of life, if there are any.
+    pub(crate) fn probe_every(&self) -> Option<Duration> {
+        (self.probe_every > 0).then(|| Duration::from_secs(self.probe_every.into()))
     }
 
     /// Where the daemons' programs lie.

@@ -37,11 +37,15 @@ struct Node {
 
 impl Node {
     fn start() -> Self {
+        Self::start_with(DAEMON, "0")
+    }
+
+    fn start_with(script: &str, probe_every: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         for name in quorate_node::DAEMONS {
-            write_script(&dir.path().join(name), DAEMON);
+            write_script(&dir.path().join(name), script);
         }
-        let supervisor = supervisor(dir.path()).spawn().unwrap();
+        let supervisor = supervisor(dir.path()).args(["--probe-every", probe_every]).spawn().unwrap();
         Self { dir, supervisor }
     }
 
@@ -122,6 +126,50 @@ async fn a_killed_daemon_is_started_again_and_the_others_go_on() {
     assert_eq!(started[4], "quorumd");
     wait_for("a new process id", || node.pid("quorumd").filter(|pid| *pid != killed)).await;
     assert_eq!(node.pid("membershipd"), ring);
+}
+
+/// What a daemon is made of and nothing more, in a process of its own: this program, as [`serving`] runs it.
+#[tokio::test]
+#[ignore = "a daemon for another test"]
+async fn serves_health_until_it_is_killed() {
+    let (root, name) = (std::env::var("TEST_ROOT").unwrap(), std::env::var("TEST_DAEMON").unwrap());
+    let node = quorate_daemon::NodeConfig::named("hp1".parse().unwrap());
+    let daemon = quorate_daemon::Daemon::new(name.leak(), quorate_daemon::Root::new(root), node);
+    quorate_daemon::shutdown::cancel_without_supervisor(daemon.shutdown.clone()).unwrap();
+    let server = quorate_daemon::Server::new(&daemon).bind(&daemon.socket()).unwrap();
+    let (metrics, answered) = (daemon.metrics.clone(), daemon.root.as_path().join("answered"));
+    tokio::spawn(async move {
+        wait_for("a question", || metrics.encode().contains("grpc.health.v1.Health/Check").then_some(()))
+            .await;
+        let mut file = fs::OpenOptions::new().create(true).append(true).open(answered).unwrap();
+        std::io::Write::write_all(&mut file, format!("{}\n", daemon.name).as_bytes()).unwrap();
+    });
+    server.serve(daemon.shutdown.clone()).await.unwrap();
+}
+
+/// A daemon that answers.
+fn serving() -> String {
+    let program = std::env::current_exe().unwrap();
+    format!(
+        "#!/bin/sh\nexport TEST_DAEMON=$(basename \"$0\") TEST_ROOT=\"$2\"\necho $TEST_DAEMON >> \"$2/started\"\n\
+         exec {} --ignored --exact serves_health_until_it_is_killed\n",
+        program.display()
+    )
+}
+
+#[tokio::test]
+async fn a_daemon_that_hangs_is_killed_and_started_again_and_one_that_answers_is_not() {
+    let node = Node::start_with(&serving(), "1");
+    node.wait_for_lines("answered", 4).await;
+    let hanging = wait_for("the process id of quorumd", || node.pid("quorumd")).await;
+    let other = wait_for("the process id of configd", || node.pid("configd")).await;
+
+    kill(hanging, Signal::SIGSTOP).unwrap();
+
+    let started = node.wait_for_lines("started", 5).await;
+    assert_eq!(started[4], "quorumd");
+    wait_for("a new process id", || node.pid("quorumd").filter(|pid| *pid != hanging)).await;
+    assert_eq!(node.pid("configd"), Some(other));
 }
 
 #[tokio::test]

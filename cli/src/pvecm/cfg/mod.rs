@@ -42,6 +42,27 @@ enum Action {
     Status(status::Args),
 }
 
+impl Args {
+    /// The command as the user knows it.
+    pub(super) const fn name(&self) -> &'static str {
+        match self.action {
+            Action::Get(_) => "pvecm cfg get",
+            Action::Put(_) => "pvecm cfg put",
+            Action::Ls(_) => "pvecm cfg ls",
+            Action::Mkdir(_) => "pvecm cfg mkdir",
+            Action::Mv(_) => "pvecm cfg mv",
+            Action::Rm(_) => "pvecm cfg rm",
+            Action::Watch(_) => "pvecm cfg watch",
+            Action::Status(_) => "pvecm cfg status",
+        }
+    }
+
+    /// Whether it may change the tree.
+    pub(super) const fn may_change(&self) -> bool {
+        matches!(self.action, Action::Put(_) | Action::Mkdir(_) | Action::Mv(_) | Action::Rm(_))
+    }
+}
+
 pub(super) async fn run(args: Args, client: &Client, out: &mut Output<'_>) -> Result<Exit, Error> {
     match args.action {
         Action::Get(args) => get::run(args, client, out).await,

@@ -1,8 +1,10 @@
 //! `pvecm cfg watch`: every change as it happens.
 
-use quorate_proto::config::v1::{Change, WatchRequest, change::Kind};
+use std::time::Duration;
+
+use quorate_proto::config::v1::{Change, WatchRequest, WatchResponse, change::Kind};
 use serde::Serialize;
-use tonic::Request;
+use tonic::{Code, Request, Status, Streaming};
 
 use super::entry::Entry;
 use crate::{
@@ -12,11 +14,15 @@ use crate::{
     output::{Output, printable},
 };
 
+/// First pause after a break; doubles up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
 /// Prints every change below a path, one per line, until it is interrupted.
 ///
 /// A line has the version of the tree after the change, the kind of change, and the path. JSON prints one document per
-/// line. To go on after a break without missing anything, give the last version that was seen to --after. With --timeout
-/// it ends by itself, and that is no failure.
+/// line. When a daemon is started again it goes on by itself where it was; to go on after an end of its own without missing
+/// anything, give the last version that was seen to --after. With --timeout it ends by itself, and that is no failure.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -80,15 +86,50 @@ pub(super) async fn run(args: Args, client: &Client, out: &mut Output<'_>) -> Re
 }
 
 async fn watch(args: Args, client: &Client, out: &mut Output<'_>) -> Result<Exit, Error> {
-    let request = Request::new(WatchRequest { prefix: args.prefix, after_version: args.after });
-    let mut answers = client.config().watch(request).await.map_err(client.failure())?.into_inner();
-    while let Some(answer) = answers.message().await? {
+    let mut after = args.after;
+    let mut pause = None;
+    loop {
+        let request = Request::new(WatchRequest { prefix: args.prefix.clone(), after_version: after });
+        let broke = match client.config().watch(request).await {
+            Ok(answers) => follow(answers.into_inner(), &mut after, &mut pause, out).await?,
+            Err(status) => status,
+        };
+        // What never began is told; what has begun goes on, as long as it may take: it lasts until it is interrupted.
+        let Some(wait) = pause.filter(|_| is_passing(&broke)) else { return Err(client.failure()(broke)) };
+        tracing::warn!(reason = broke.message(), ?after, "the watch broke and goes on");
+        tokio::time::sleep(wait).await;
+        pause = Some((wait * 2).min(PAUSE_MAX));
+    }
+}
+
+/// Prints changes until the stream ends; says why it did.
+async fn follow(
+    mut answers: Streaming<WatchResponse>,
+    after: &mut Option<u64>,
+    pause: &mut Option<Duration>,
+    out: &mut Output<'_>,
+) -> Result<Status, Error> {
+    loop {
+        let answer = match answers.message().await {
+            Ok(Some(answer)) => answer,
+            Ok(None) => return Ok(Status::unavailable("the watch ended")),
+            Err(status) => return Ok(status),
+        };
         for change in answer.changes {
             let change = Changed::from(change);
             out.line(&change, || change.text())?;
         }
+        *after = Some(answer.version);
+        *pause = Some(PAUSE_MIN);
     }
-    Err(Error::Incomplete("the watch"))
+}
+
+/// Whether a stream broke because somebody went away who comes back.
+fn is_passing(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled | Code::DeadlineExceeded
+    )
 }
 
 #[cfg(test)]

@@ -52,6 +52,8 @@ pub struct Surroundings {
     pub online: BTreeSet<u32>,
     /// Where gateways listen, by node name.
     pub gateways: BTreeMap<String, String>,
+    /// Ids of the nodes that were admitted and not confirmed, by node name.
+    pub joining: BTreeMap<String, u32>,
 }
 
 /// Admits a node.
@@ -68,7 +70,11 @@ pub async fn admit(
     let applicant = Applicant::from_request(&request)?;
     let present = conf::read(&node.tree, &what).await?;
     let votes = node.require_quorum(&what).await?;
-    let around = Surroundings { online: online(&votes), gateways: gateways(node, &present.conf).await };
+    let around = Surroundings {
+        online: online(&votes),
+        gateways: gateways(node, &present.conf).await,
+        joining: joining(node, &applicant.name).await.map_err(|status| prefixed(&what, &status))?,
+    };
 
     let mut checks = Checks::default();
     check_token(presented, &applicant, &present.conf, &mut checks);
@@ -143,8 +149,12 @@ pub fn check(
     checks: &mut Checks,
 ) -> Option<NodeId> {
     let known = conf.node_named(applicant.name.as_str());
-    // A node that was admitted and never came: it may try again.
-    let unconfirmed = known.filter(|node| node.votes == 0 && !around.online.contains(&node.id.get()));
+    // A node that was admitted and never came: it may try again. One without votes that was confirmed is a member,
+    // on or off.
+    let unconfirmed = known.filter(|node| {
+        let id = node.id.get();
+        around.joining.get(node.name.as_str()) == Some(&id) && node.votes == 0 && !around.online.contains(&id)
+    });
     if let Some(known) = known.filter(|_| unconfirmed.is_none()) {
         checks.add(Violation {
             reason: "NODE_NAME_TAKEN",
@@ -219,6 +229,13 @@ async fn gateways(node: &ThisNode, conf: &ClusterConf) -> BTreeMap<String, Strin
     gateways
 }
 
+/// The id with which the node was admitted, if it was not confirmed since.
+async fn joining(node: &ThisNode, name: &NodeName) -> Result<BTreeMap<String, u32>, Status> {
+    let file = node.tree.read(&tree::joining_path(name.as_str())).await?;
+    let id = file.and_then(|file| file.text().trim().parse().ok());
+    Ok(id.map(|id| (name.to_string(), id)).into_iter().collect())
+}
+
 /// The CA's certificate and the node's, both in PEM.
 async fn sign(
     node: &ThisNode,
@@ -271,18 +288,33 @@ async fn list(
         Ok(Change::Write(id))
     })
     .await?;
-    if let Err(status) = publish(node, applicant, certificate).await {
+    if let Err(status) = publish(node, applicant, listed.value, certificate).await {
         let status = prefixed(what, &status);
         return Err(match withdraw::unlist(node, what, &applicant.name).await {
             Ok(_) => status,
-            Err(_) => followed(&status, "it stays listed without votes; its next try replaces that"),
+            Err(_) => {
+                let name = &applicant.name;
+                followed(
+                    &status,
+                    &format!(
+                        "it stays listed without votes; if its next try is refused, run 'pvecm delnode {name}'"
+                    ),
+                )
+            }
         });
     }
     Ok(listed)
 }
 
-async fn publish(node: &ThisNode, applicant: &Applicant, certificate: &str) -> Result<(), Status> {
+async fn publish(
+    node: &ThisNode,
+    applicant: &Applicant,
+    id: NodeId,
+    certificate: &str,
+) -> Result<(), Status> {
     let name = applicant.name.as_str();
+    // Only once it is listed: what is marked may be replaced by whoever comes next under its name.
+    node.tree.write(&tree::joining_path(name), format!("{id}\n"), None).await?;
     node.tree.write(&tree::certificate_path(name), certificate.to_owned(), None).await?;
     node.tree.write(&tree::gateway_path(name), format!("{}\n", applicant.gateway), None).await?;
     make_guest_directories(node, name).await
@@ -340,7 +372,8 @@ mod tests {
 
     fn around(online: &[u32]) -> Surroundings {
         let gateways = BTreeMap::from([("n1".to_owned(), "10.0.0.1:8006".to_owned())]);
-        Surroundings { online: online.iter().copied().collect(), gateways }
+        let joining = BTreeMap::from([("n2".to_owned(), 2)]);
+        Surroundings { online: online.iter().copied().collect(), gateways, joining }
     }
 
     /// The id the applicant would get, or the reasons against it.
@@ -379,6 +412,17 @@ mod tests {
         let mut known = applicant("n1", 0, "10.0.0.9");
         known.gateway = "10.0.0.9:8006".parse().unwrap();
         assert_eq!(judged(&known, &[]), taken);
+    }
+
+    #[test]
+    fn a_node_without_votes_that_was_confirmed_is_a_member_even_while_it_is_off() {
+        let conf = ClusterConf::parse(CONF).unwrap();
+        for joining in [BTreeMap::new(), BTreeMap::from([("n2".to_owned(), 7)])] {
+            let mut checks = Checks::default();
+            let around = Surroundings { joining, ..around(&[1]) };
+            check(&conf, &applicant("n2", 0, "10.0.0.2"), &around, &mut checks);
+            assert!(checks.has("NODE_NAME_TAKEN"));
+        }
     }
 
     #[test]

@@ -10,9 +10,10 @@ use super::{
     conf::{self, Change, Present},
     counted, online,
 };
+use crate::{refusal::prefixed, tree};
 
-/// Gives `caller` its votes and waits until they are counted here; gives `totem.config_version` with them. Harmless when repeated: only a node
-/// without votes gets any.
+/// Gives `caller` its votes, forgets that it was joining, and waits until its votes are counted here; gives
+/// `totem.config_version` with them. Harmless when repeated: only a node without votes gets any.
 ///
 /// # Errors
 /// PERMISSION_DENIED for another node's name; FAILED_PRECONDITION, reason `NOT_QUORATE`,
@@ -39,6 +40,8 @@ pub async fn confirm(
         Ok(Change::Write(()))
     })
     .await?;
+    let forgotten = node.tree.delete(&tree::joining_path(caller.as_str()), None).await;
+    forgotten.map_err(|status| prefixed(&what, &status))?;
     if request.votes > 0 {
         counted::wait(node, caller).await;
     }

@@ -36,6 +36,8 @@ use crate::{
 struct Admission {
     /// Its address, as it was reached.
     member: String,
+    /// Where other members are, for when that one does not answer any more.
+    others: Vec<String>,
     answer: AdmitNodeResponse,
 }
 
@@ -54,7 +56,8 @@ pub async fn join(
     let (member, channel) = reach(node, &plan, &what, progress).await?;
     let answer = ask(node, &plan, &what, channel).await?;
     progress.step(format!("admitted as node {} of cluster '{}'", answer.node_id, plan.token.cluster)).await;
-    let admission = Admission { member, answer };
+    let others = plan.members.iter().filter(|other| **other != member).cloned().collect();
+    let admission = Admission { member, others, answer };
     let old = apply::keep(node).await;
     let done = match &old {
         Ok(_) => apply::apply(node, &plan, &admission, &what, progress).await,
@@ -76,7 +79,8 @@ fn finished(node: &ThisNode, plan: Plan, admission: Admission) -> JoinClusterRes
     JoinClusterResponse { message, done: true, warnings: [plan.warnings, warnings].concat(), node_id }
 }
 
-/// Connects to the first address at which the cluster answers.
+/// Connects to the first address at which the cluster answers: the given one, then those of the token. A given one that
+/// belongs to another cluster contradicts the token, and nobody else is asked.
 async fn reach(
     node: &ThisNode,
     plan: &Plan,
@@ -90,14 +94,19 @@ async fn reach(
         progress.step(format!("connecting to {address}")).await;
         match member::connect(address, config.clone(), node.patience.dial).await {
             Ok(channel) => return Ok((address.clone(), channel)),
-            Err(error) => errors.push(error),
+            Err(error) => {
+                progress.step(quorate_daemon::telemetry::chain(&error)).await;
+                let contradicts = matches!(error, DialError::OtherCluster { .. })
+                    && !plan.token.addresses.contains(address);
+                errors.push(error);
+                if contradicts {
+                    let token = format!("the token names the members at {}", plan.token.addresses.join(", "));
+                    return Err(followed(&DialError::status(what, &errors), &token));
+                }
+            }
         }
     }
-    let status = DialError::status(what, &errors);
-    if plan.members.iter().any(|member| plan.token.addresses.contains(member)) {
-        return Err(status);
-    }
-    Err(followed(&status, &format!("the token names the members at {}", plan.token.addresses.join(", "))))
+    Err(DialError::status(what, &errors))
 }
 
 async fn ask(

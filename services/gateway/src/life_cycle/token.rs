@@ -69,7 +69,7 @@ fn lifetime(asked: Option<prost_types::Duration>) -> Result<Duration, Status> {
 }
 
 /// Where gateways of the cluster listen, this node's first.
-async fn gateways(node: &ThisNode, conf: &corosync_conf::ClusterConf) -> Vec<String> {
+pub(super) async fn gateways(node: &ThisNode, conf: &corosync_conf::ClusterConf) -> Vec<String> {
     let mut addresses = vec![node.gateway()];
     for other in conf.nodes.iter().filter(|other| other.name != node.name) {
         if addresses.len() == ADDRESSES_MAX {

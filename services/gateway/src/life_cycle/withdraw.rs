@@ -52,7 +52,7 @@ pub(super) async fn unlist(node: &ThisNode, what: &str, name: &NodeName) -> Resu
 /// Deletes what the gateway published of a node. Best effort: without an entry in corosync.conf neither
 /// is used.
 pub(super) async fn forget(tree: &Tree, name: &str) {
-    for path in [tree::certificate_path(name), tree::gateway_path(name)] {
+    for path in [tree::certificate_path(name), tree::gateway_path(name), tree::joining_path(name)] {
         if let Err(status) = tree.delete(&path, None).await {
             tracing::warn!(path, code = ?status.code(), "a file of a node that is gone stays");
         }

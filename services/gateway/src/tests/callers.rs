@@ -7,7 +7,8 @@ use quorate_daemon::client::DaemonChannel;
 use quorate_proto::gateway::v1::{
     ConfirmNodeRequest, GetClusterRequest, cluster_service_client::ClusterServiceClient,
 };
-use tonic::{Code, Status, body::Body};
+use tonic::{Code, Request, Status, body::Body};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tower::ServiceExt as _;
 
 use crate::{
@@ -92,10 +93,29 @@ async fn metrics_over_tls_need_a_certificate() {
 }
 
 #[tokio::test]
-async fn health_and_reflection_are_open_to_everybody() {
-    let node = TestNode::start(&World::new(), "n1", true).await;
-    let status = call(node.remote(None).await, "/grpc.health.v1.Health/Check").await;
-    assert_eq!(status.code(), Code::Ok);
+async fn health_and_reflection_over_tls_need_a_certificate_or_a_token() {
+    let (_world, n1, n2) = pair().await;
+    let (nobody, node) = (n1.remote(None).await, n1.remote(Some(&n2.identity())).await);
+    let paths = [
+        "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/Watch",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ];
+    for path in paths {
+        let refused = call(nobody.clone(), path).await;
+        assert_eq!(
+            (refused.code(), reason(&refused).as_str()),
+            (Code::Unauthenticated, "UNAUTHENTICATED"),
+            "{path}"
+        );
+        let answered = call(node.clone(), path).await;
+        assert_ne!(answered.code(), Code::Unauthenticated, "{path}: {answered:?}");
+    }
+    let mut request = Request::new(HealthCheckRequest::default());
+    let bearer = format!("Bearer {}", n1.token().await).parse().unwrap();
+    request.metadata_mut().insert("authorization", bearer);
+    assert!(HealthClient::new(nobody).check(request).await.is_ok());
 }
 
 #[tokio::test]

@@ -90,6 +90,23 @@ async fn a_daemon_that_is_down_is_unavailable_by_its_name_and_back_after_its_res
     assert_eq!(reason(&status), "NO_LINKS");
 }
 
+#[tokio::test]
+async fn a_daemon_that_hangs_is_named_before_the_caller_gives_up() {
+    let world = World::new();
+    let node = TestNode::start(&world, "n1", true).await;
+    let socket = node.root.socket("membershipd");
+    std::fs::remove_file(&socket).unwrap();
+    // Takes connections and says nothing.
+    let _hanging = tokio::net::UnixListener::bind(&socket).unwrap();
+    let request = quorate_daemon::client::deadline(ListLinksRequest {}, std::time::Duration::from_secs(2));
+
+    let status = membership(&node).list_links(request).await.unwrap_err();
+
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DAEMON_TIMEOUT"));
+    assert!(status.message().starts_with("membershipd did not answer in time"), "{}", status.message());
+    assert!(status.message().ends_with("/var/log/quorate/membershipd.log"), "{}", status.message());
+}
+
 async fn health(node: &TestNode, service: &str) -> Result<ServingStatus, Code> {
     let request = HealthCheckRequest { service: service.into() };
     let answer = HealthClient::new(node.local()).check(request).await;

@@ -76,19 +76,56 @@ async fn a_member_cannot_join_again() {
 }
 
 #[tokio::test]
-async fn a_member_that_does_not_answer_is_told_with_its_address() {
+async fn members_that_do_not_answer_are_told_with_their_addresses() {
     let (world, n1) = founded().await;
     let n2 = TestNode::start(&world, "n2", false).await;
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = closed();
     for (address, expected) in
         [(closed.to_string(), "PEER_UNREACHABLE"), ("no-such-host.invalid".to_owned(), "PEER_UNRESOLVABLE")]
     {
-        let token = n1.token().await;
+        let mut token: JoinToken = n1.token().await.parse().unwrap();
+        token.addresses = vec![closed.to_string()];
+        let token = token.to_string();
         let request = JoinClusterRequest { address: address.clone(), token, ..JoinClusterRequest::default() };
         let status = n2.join(request).await.unwrap_err();
         assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, expected));
         assert!(status.message().contains(&address), "{}", status.message());
     }
+}
+
+/// An address at which nobody listens.
+fn closed() -> std::net::SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+#[tokio::test]
+async fn where_the_given_address_does_not_answer_those_of_the_token_are_tried() {
+    let (world, n1) = founded().await;
+    let n2 = TestNode::start(&world, "n2", false).await;
+    let request = JoinClusterRequest {
+        address: closed().to_string(),
+        token: n1.token().await,
+        ..JoinClusterRequest::default()
+    };
+    assert_eq!(n2.join(request).await.unwrap().node_id, 2);
+}
+
+#[tokio::test]
+async fn a_join_whose_member_is_gone_is_completed_by_another_that_the_tree_knows() {
+    let (world, _n1, n2) = pair().await;
+    let n3 = TestNode::start(&world, "n3", false).await;
+    let token: JoinToken = n2.token().await.parse().unwrap();
+    let answer = super::tokens::admit(&n2, &n3, &token).await.unwrap();
+    n3.node.identity.install(&answer.certificate_pem, &answer.ca_pem).unwrap();
+    let ca = n3.identity().ca_fingerprint().unwrap().to_string();
+    let member = closed().to_string();
+    let note = Pending { member, others: Vec::new(), ca, votes: 1, tree_set_aside: false };
+    note.write(&n3.root).unwrap();
+    n3.node.write_conf(&answer.corosync_conf).unwrap();
+
+    resume(&n3.node, tokio_util::sync::CancellationToken::new()).await;
+
+    assert_eq!(world.conf().node_named("n3").unwrap().votes, 1);
 }
 
 #[tokio::test]
@@ -186,10 +223,30 @@ async fn a_node_that_was_admitted_and_never_came_may_join_again() {
     let token: JoinToken = n1.token().await.parse().unwrap();
     super::tokens::admit(&n1, &n2, &token).await.unwrap();
     assert_eq!(world.conf().node_named("n2").unwrap().votes, 0);
+    assert!(world.paths().iter().any(|path| path == "nodes/n2/joining"));
 
     assert_eq!(n2.join_with(&n1.token().await).await.unwrap().node_id, 2);
 
     assert_eq!(world.conf().node_named("n2").unwrap().votes, 1);
+    assert!(!world.paths().iter().any(|path| path == "nodes/n2/joining"));
+}
+
+#[tokio::test]
+async fn a_member_without_votes_is_not_replaced_while_it_is_off() {
+    let (world, n1) = founded().await;
+    let n2 = TestNode::start(&world, "n2", false).await;
+    let request =
+        JoinClusterRequest { token: n1.token().await, votes: Some(0), ..JoinClusterRequest::default() };
+    n2.join(request).await.unwrap();
+    let before = world.conf();
+    drop(n2);
+    world.cut_off("n2");
+    let stranger = TestNode::start(&world, "n2", false).await;
+
+    let status = stranger.join_with(&n1.token().await).await.unwrap_err();
+
+    assert_eq!(reason(&status), "NODE_NAME_TAKEN");
+    assert_eq!(world.conf().totem.config_version, before.totem.config_version);
 }
 
 #[tokio::test]
@@ -201,7 +258,8 @@ async fn an_interrupted_join_goes_on_after_a_restart() {
     n2.node.identity.install(&answer.certificate_pem, &answer.ca_pem).unwrap();
     let ca = n2.identity().ca_fingerprint().unwrap().to_string();
     // The gateway died before it could tell any daemon of the new files.
-    let note = Pending { member: n1.address.to_string(), ca, votes: 2, tree_set_aside: false };
+    let note =
+        Pending { member: n1.address.to_string(), others: Vec::new(), ca, votes: 2, tree_set_aside: false };
     note.write(&n2.root).unwrap();
     n2.node.write_conf(&answer.corosync_conf).unwrap();
 

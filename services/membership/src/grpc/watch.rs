@@ -1,7 +1,7 @@
 //! The stream of configurations.
 
 use quorate_proto::membership::v1::{WatchConfigurationsResponse, watch_configurations_response::Kind};
-use tokio::sync::{broadcast::error::RecvError, mpsc};
+use tokio::sync::{broadcast::error::RecvError, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
@@ -15,9 +15,11 @@ use crate::{
 /// The present configuration, then each change, until the ring's thread ends or the reader lags.
 pub(super) fn configurations(ring: &RingHandle) -> ResponseStream<WatchConfigurationsResponse> {
     let (view, mut events) = ring.configurations();
+    let stopped = stopped(ring.view());
     let (sender, receiver) = mpsc::channel(RESPONSES_MAX);
     tokio::spawn(async move {
         let mut next = Ok(present(&view));
+        let mut stopped = std::pin::pin!(stopped);
         loop {
             let ended = next.is_err();
             if sender.send(next).await.is_err() || ended {
@@ -25,6 +27,7 @@ pub(super) fn configurations(ring: &RingHandle) -> ResponseStream<WatchConfigura
             }
             let received = tokio::select! {
                 received = events.recv() => received,
+                () = &mut stopped => Err(RecvError::Closed),
                 () = sender.closed() => return,
             };
             next = match received {
@@ -37,6 +40,11 @@ pub(super) fn configurations(ring: &RingHandle) -> ResponseStream<WatchConfigura
         }
     });
     ReceiverStream::new(receiver)
+}
+
+/// Ends with the ring's thread.
+async fn stopped(mut view: watch::Receiver<RingView>) {
+    while view.changed().await.is_ok() {}
 }
 
 fn present(view: &RingView) -> WatchConfigurationsResponse {

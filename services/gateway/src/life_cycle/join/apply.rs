@@ -1,6 +1,6 @@
 //! Becoming a member on this node: keep the old tree, write what the member gave, start, wait, be confirmed.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use quorate_daemon::{client::deadline, status};
@@ -13,10 +13,10 @@ use tonic::{Code, Status};
 
 use super::{
     super::{
-        ThisNode, counted,
+        ThisNode, conf, counted,
         create::{identity_failed, not_ready},
         progress::Progress,
-        ready,
+        ready, token,
     },
     Admission,
     pending::Pending,
@@ -69,8 +69,13 @@ pub(super) async fn apply(
     if !answer.authkey.is_empty() {
         node.write_authkey(&answer.authkey).map_err(failed)?;
     }
-    let member = admission.member.clone();
-    let mut pending = Pending { member, ca: ca.to_string(), votes: plan.votes, tree_set_aside: false };
+    let mut pending = Pending {
+        member: admission.member.clone(),
+        others: admission.others.clone(),
+        ca: ca.to_string(),
+        votes: plan.votes,
+        tree_set_aside: false,
+    };
     pending.write(&node.root).map_err(failed)?;
     node.write_conf(&answer.corosync_conf).map_err(failed)?;
     complete(node, &mut pending, what, Some(progress)).await
@@ -160,18 +165,64 @@ async fn confirm(node: &ThisNode, pending: &Pending) -> Result<(), Status> {
 
 async fn confirm_once(node: &ThisNode, pending: &Pending) -> Result<(), Status> {
     let message = ConfirmNodeRequest { node_name: node.name.to_string(), votes: pending.votes };
-    let mut client = member_client(node, pending).await?;
-    client.confirm_node(deadline(message, node.patience.member)).await.map(drop)
+    call_member(node, pending, |mut member| {
+        let request = deadline(message.clone(), node.patience.member);
+        async move { member.confirm_node(request).await.map(drop) }
+    })
+    .await
 }
 
-/// The member, shown this node's new certificate.
+/// Calls the member that admitted this node; if it does not answer, the others that the token names and those that the
+/// tree knows: each of them can do what the first can.
+///
+/// # Errors
+/// What the first one said that answered; UNAVAILABLE if none did.
+pub(super) async fn call_member<F>(
+    node: &ThisNode,
+    pending: &Pending,
+    call: impl Fn(Member) -> F,
+) -> Result<(), Status>
+where
+    F: Future<Output = Result<(), Status>>,
+{
+    let mut asked = BTreeSet::new();
+    let mut silent = Vec::new();
+    let named = std::iter::once(&pending.member).chain(&pending.others).cloned().collect::<Vec<_>>();
+    for address in named.into_iter().chain(other_gateways(node).await) {
+        if !asked.insert(address.clone()) {
+            continue;
+        }
+        let answer = match member_client(node, pending, &address).await {
+            Ok(client) => call(client).await,
+            Err(status) => Err(status),
+        };
+        match answer {
+            Err(status) if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded) => {
+                tracing::debug!(address, reason = status.message(), "this member does not answer");
+                silent.push(status);
+            }
+            answer => return answer,
+        }
+    }
+    Err(silent.into_iter().next().expect("at least the member that admitted this node was asked"))
+}
+
+/// Where the other nodes' gateways are, as far as this node's replica knows.
+async fn other_gateways(node: &ThisNode) -> Vec<String> {
+    match conf::read(&node.tree, "").await {
+        Ok(present) => token::gateways(node, &present.conf).await.split_off(1),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Another node's gateway.
+pub(super) type Member = ClusterServiceClient<quorate_daemon::client::DaemonChannel>;
+
+/// A member, shown this node's new certificate.
 ///
 /// # Errors
 /// UNAVAILABLE and others if it cannot be reached.
-pub(super) async fn member_client(
-    node: &ThisNode,
-    pending: &Pending,
-) -> Result<ClusterServiceClient<quorate_daemon::client::DaemonChannel>, Status> {
+async fn member_client(node: &ThisNode, pending: &Pending, address: &str) -> Result<Member, Status> {
     let internal = |why: String| Status::internal(why);
     let ca = pending
         .ca
@@ -179,7 +230,7 @@ pub(super) async fn member_client(
         .map_err(|error: crate::fingerprint::FingerprintError| internal(error.to_string()))?;
     let config: Arc<_> = tls::client_config(ca, Some(&node.identity.current()))
         .map_err(|error| internal(quorate_daemon::telemetry::chain(&error)))?;
-    let channel = member::connect(&pending.member, config, node.patience.dial).await;
+    let channel = member::connect(address, config, node.patience.dial).await;
     let channel = channel.map_err(|error| Status::unavailable(quorate_daemon::telemetry::chain(&error)))?;
     Ok(ClusterServiceClient::new(channel))
 }

@@ -24,6 +24,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 pub struct Pending {
     /// The member that admitted this node, as `host:port`.
     pub member: String,
+    /// Where other members are, for when that one does not answer any more.
+    #[serde(default)]
+    pub others: Vec<String>,
     /// Fingerprint of the cluster's CA.
     pub ca: String,
     /// The votes that this node is to get.
@@ -121,8 +124,13 @@ mod tests {
     fn a_note_is_there_until_it_is_removed() {
         let directory = tempfile::tempdir().unwrap();
         let root = Root::new(directory.path());
-        let note =
-            Pending { member: "10.0.0.1:8006".into(), ca: "AB".into(), votes: 1, tree_set_aside: true };
+        let note = Pending {
+            member: "10.0.0.1:8006".into(),
+            others: vec!["10.0.0.2:8006".into()],
+            ca: "AB".into(),
+            votes: 1,
+            tree_set_aside: true,
+        };
 
         assert_eq!(Pending::read(&root).unwrap(), None);
         note.write(&root).unwrap();

@@ -94,8 +94,11 @@ fn duration(seconds: u64) -> String {
     }
 }
 
+/// The given address first, then those of the token.
 fn members(given: &str, token: &JoinToken) -> Vec<String> {
-    if given.is_empty() { token.addresses.clone() } else { vec![member::with_port(given)] }
+    let given = (!given.is_empty()).then(|| member::with_port(given));
+    let others = token.addresses.iter().filter(|address| given.as_ref() != Some(*address)).cloned();
+    given.iter().cloned().chain(others).collect()
 }
 
 async fn check_guests(
@@ -144,9 +147,10 @@ mod tests {
     }
 
     #[test]
-    fn without_an_address_the_tokens_are_tried_in_order() {
+    fn the_given_address_is_tried_first_and_then_the_tokens_in_order() {
         assert_eq!(members("", &token()), ["10.0.0.1:8006", "10.0.0.2:9006"]);
-        assert_eq!(members("n7", &token()), ["n7:8006"]);
+        assert_eq!(members("n7", &token()), ["n7:8006", "10.0.0.1:8006", "10.0.0.2:9006"]);
+        assert_eq!(members("10.0.0.2:9006", &token()), ["10.0.0.2:9006", "10.0.0.1:8006"]);
     }
 
     #[test]

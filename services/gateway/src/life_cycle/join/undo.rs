@@ -9,7 +9,7 @@ use tonic::Status;
 use super::{
     super::{ThisNode, create::identity_failed, progress::Progress},
     Admission,
-    apply::{Old, member_client},
+    apply::{Old, call_member},
     pending::Pending,
 };
 use crate::{ca, files, fingerprint::Fingerprint, refusal::followed};
@@ -74,16 +74,19 @@ async fn withdraw(node: &ThisNode, admission: &Admission) -> Withdrawn {
             return Withdrawn::No(identity_failed(&error));
         }
     }
-    let member = admission.member.clone();
-    let pending = Pending { member, ca: ca.to_string(), votes: 0, tree_set_aside: true };
-    let mut client = match member_client(node, &pending).await {
-        Ok(client) => client,
-        Err(status) => return Withdrawn::No(status),
+    let pending = Pending {
+        member: admission.member.clone(),
+        others: admission.others.clone(),
+        ca: ca.to_string(),
+        votes: 0,
+        tree_set_aside: true,
     };
     let request = WithdrawNodeRequest { node_name: node.name.to_string() };
-    let Err(refused) = client.withdraw_node(deadline(request, node.patience.member)).await else {
-        return Withdrawn::Yes;
-    };
+    let withdrawn = call_member(node, &pending, |mut member| {
+        let request = deadline(request.clone(), node.patience.member);
+        async move { member.withdraw_node(request).await.map(drop) }
+    });
+    let Err(refused) = withdrawn.await else { return Withdrawn::Yes };
     match status::reason(&refused).map(|reason| reason.reason).as_deref() {
         Some("NODE_CONFIRMED") => Withdrawn::Confirmed,
         Some("NODE_REMOVED") => Withdrawn::Yes,
