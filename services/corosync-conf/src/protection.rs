@@ -81,8 +81,7 @@ pub(crate) fn read(totem: &Scope<'_>, transport: Transport, mistakes: &mut Mista
     let hash = totem.word(mistakes, "crypto_hash", "none, md5, sha1, sha256, sha384, sha512", &hashes);
     // Which library: the packets are the same.
     totem.word(mistakes, "crypto_model", "nss, openssl", &[("nss", ()), ("openssl", ())]);
-    let protection =
-        Protection { cipher: cipher.unwrap_or(base.cipher), hash: hash.unwrap_or(base.hash) };
+    let protection = Protection { cipher: cipher.unwrap_or(base.cipher), hash: hash.unwrap_or(base.hash) };
     let mut conflict = |key: &str, with| {
         mistakes.add(totem.line_of(key), totem.path(key), Reason::Conflict { with });
     };

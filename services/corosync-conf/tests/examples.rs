@@ -186,7 +186,9 @@ fn secauth_is_aes256_and_sha256_and_each_half_can_be_overridden() {
     assert_eq!(protection("secauth: on\n crypto_cipher: aes128"), Ok(lighter));
     let signed = Protection { cipher: Cipher::None, hash: Hash::Sha512 };
     assert_eq!(protection("crypto_hash: sha512"), Ok(signed));
-    for bad in ["crypto_cipher: aes256", "crypto_cipher: rot13\n crypto_hash: md5", "secauth: on\n transport: udpu"] {
+    for bad in
+        ["crypto_cipher: aes256", "crypto_cipher: rot13\n crypto_hash: md5", "secauth: on\n transport: udpu"]
+    {
         assert_eq!(protection(bad).map_err(|errors| errors.0.len()), Err(1), "{bad}");
     }
 }

@@ -126,7 +126,10 @@ impl ActiveRing {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        [self.stack.next_deadline(), self.transport.next_deadline(), self.key_change].into_iter().flatten().min()
+        [self.stack.next_deadline(), self.transport.next_deadline(), self.key_change]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Something is due: at the ring, at its links, or at both.
@@ -152,7 +155,10 @@ impl ActiveRing {
         let everybody = status.ring.members.iter().all(has_it);
         if everybody || until <= now {
             if !everybody {
-                tracing::warn!(config_version = version, "not every member says that it has the new key; it is used now");
+                tracing::warn!(
+                    config_version = version,
+                    "not every member says that it has the new key; it is used now"
+                );
             }
             self.key_change = None;
             self.feed(now, Input::CryptoReconfig { phase: 1 }, clients, publisher);

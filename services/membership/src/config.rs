@@ -76,7 +76,9 @@ pub enum ConfigError {
         id: NodeId,
     },
     /// `mcastaddr` is no multicast group.
-    #[error("{path}: totem.interface.mcastaddr '{value}' is no multicast address of the nodes' family, such as 239.192.1.1")]
+    #[error(
+        "{path}: totem.interface.mcastaddr '{value}' is no multicast address of the nodes' family, such as 239.192.1.1"
+    )]
     NoGroup {
         /// The file.
         path: PathBuf,
@@ -328,9 +330,10 @@ fn transport(
     match totem.transport {
         Transport::Udpu => Ok(TransportConfig::Udpu),
         Transport::Udp => {
-            let ipv6 = members.iter().find(|member| member.node == me.id).is_some_and(|me| {
-                me.addresses.values().next().is_some_and(IpAddr::is_ipv6)
-            });
+            let ipv6 = members
+                .iter()
+                .find(|member| member.node == me.id)
+                .is_some_and(|me| me.addresses.values().next().is_some_and(IpAddr::is_ipv6));
             group(totem, ipv6, path).map(TransportConfig::Udp)
         }
         Transport::Knet => {
@@ -512,7 +515,8 @@ mod tests {
             .replace("127.0.0.2", "127.0.0.2\n ring1_addr: 127.0.1.2");
         let config = load(&text, "hp2").expect("valid");
 
-        let local: Vec<_> = config.local_addresses().into_values().map(|address| address.to_string()).collect();
+        let local: Vec<_> =
+            config.local_addresses().into_values().map(|address| address.to_string()).collect();
         assert_eq!(local, ["127.0.0.2:5405", "127.0.1.2:5406"]);
         assert_eq!(config.params.net_mtu, 65_446);
         let error = load(&text.replace("\n ring1_addr: 127.0.1.1", ""), "hp2").expect_err("no address");
@@ -541,8 +545,12 @@ mod tests {
             Err(error) => Err(error.to_string()),
         };
         let udp = TWO_NODES.replace("udpu", "udp");
-        assert_eq!(group(&udp.replace("cluster_name: lab", "cluster_name: wirelab")), Ok("239.192.55.52".into()));
-        let with = |line: &str| udp.replace("token: 1000", &format!("interface {{\n linknumber: 0\n {line}\n }}"));
+        assert_eq!(
+            group(&udp.replace("cluster_name: lab", "cluster_name: wirelab")),
+            Ok("239.192.55.52".into())
+        );
+        let with =
+            |line: &str| udp.replace("token: 1000", &format!("interface {{\n linknumber: 0\n {line}\n }}"));
         assert_eq!(group(&with("mcastaddr: 239.1.2.3")), Ok("239.1.2.3".into()));
         assert_eq!(group(&with("broadcast: yes")), Ok("255.255.255.255".into()));
         assert!(group(&with("mcastaddr: 10.0.0.1")).is_err_and(|error| error.contains("'10.0.0.1'")));

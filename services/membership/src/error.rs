@@ -31,7 +31,9 @@ pub enum Error {
     #[error("the links of the ring cannot be set up")]
     Links(#[source] membership_core::knet::ConfigError),
     /// The key of the ring cannot be used.
-    #[error("the packets of the ring cannot be protected as corosync.conf says (secauth, crypto_cipher, crypto_hash, keyfile)")]
+    #[error(
+        "the packets of the ring cannot be protected as corosync.conf says (secauth, crypto_cipher, crypto_hash, keyfile)"
+    )]
     Crypto(#[source] membership_core::knet::CryptoError),
     /// The ring id file cannot be read or written.
     #[error("cannot keep the ring id in {path}")]
@@ -114,7 +116,9 @@ impl Error {
 
     fn code(&self) -> Code {
         match self {
-            Self::Config { .. } | Self::Bind { .. } | Self::Links(_) | Self::Crypto(_) => Code::FailedPrecondition,
+            Self::Config { .. } | Self::Bind { .. } | Self::Links(_) | Self::Crypto(_) => {
+                Code::FailedPrecondition
+            }
             Self::RingId { .. } | Self::StateDir { .. } | Self::Thread(_) => Code::Internal,
             Self::Stopped | Self::NoRing(_) => Code::Unavailable,
             Self::GroupName(_) | Self::MessageTooLong { .. } | Self::Protocol(_) | Self::NotAttachable(_) => {

@@ -13,7 +13,10 @@ use prometheus_client::{
 use quorate_daemon::Metrics;
 use tokio::sync::watch;
 
-use crate::{handle::RingHandle, view::{LinkView, RingSnapshot}};
+use crate::{
+    handle::RingHandle,
+    view::{LinkView, RingSnapshot},
+};
 
 /// Adds the ring's metrics to the daemon's registry.
 pub(crate) fn register(metrics: &Metrics, ring: &RingHandle) {
@@ -143,8 +146,13 @@ impl Collector for RingCollector {
     }
 }
 
+/// A counter of a link: name, help, value.
+type LinkCounter = (&'static str, &'static str, fn(&LinkView) -> u64);
+/// A gauge of a link: name, help, unit, value where the transport has one.
+type LinkGauge = (&'static str, &'static str, Option<&'static Unit>, fn(&LinkView) -> Option<f64>);
+
 fn links(encoder: &mut DescriptorEncoder<'_>, links: &[LinkView]) -> Encoded {
-    let counters: [(&str, &str, fn(&LinkView) -> u64); 5] = [
+    let counters: [LinkCounter; 5] = [
         ("membership_link_tx_packets", "Packets sent to a node", |link| link.counters.tx_packets),
         ("membership_link_rx_packets", "Packets received from a node", |link| link.counters.rx_packets),
         ("membership_link_tx_bytes", "Bytes sent to a node", |link| link.counters.tx_bytes),
@@ -156,12 +164,13 @@ fn links(encoder: &mut DescriptorEncoder<'_>, links: &[LinkView]) -> Encoded {
         ),
     ];
     for (name, help, pick) in counters {
-        let mut family = encoder.encode_descriptor(name, help, None, ConstCounter::new(0_u64).metric_type())?;
+        let mut family =
+            encoder.encode_descriptor(name, help, None, ConstCounter::new(0_u64).metric_type())?;
         for link in links {
             ConstCounter::new(pick(link)).encode(family.encode_family(&labels(link))?)?;
         }
     }
-    let gauges: [(&str, &str, Option<&Unit>, fn(&LinkView) -> Option<f64>); 4] = [
+    let gauges: [LinkGauge; 4] = [
         (
             "membership_link_connected",
             "1 while the link to a node is up; 0 for longer than a moment means a broken cable, switch or node",

@@ -134,10 +134,16 @@ fn links(
 ) -> Vec<NewLink> {
     let (count, priorities) = (addresses.len(), &request.link_priorities);
     if count > LINKS_MAX {
-        checks.fail("LINKS_TOO_MANY", count, format!("{count} links were given; a cluster has {LINKS_MAX} at most"));
+        checks.fail(
+            "LINKS_TOO_MANY",
+            count,
+            format!("{count} links were given; a cluster has {LINKS_MAX} at most"),
+        );
     }
     if count > 1 && transport != Transport::Knet {
-        let why = format!("{count} links were given, but the transport {transport} has one; give one address, or use knet");
+        let why = format!(
+            "{count} links were given, but the transport {transport} has one; give one address, or use knet"
+        );
         checks.fail("LINKS_UNSUPPORTED", count, why);
     }
     for (at, address) in addresses.iter().enumerate() {

@@ -61,7 +61,11 @@ impl KnetConfig {
             protection: totem.protection,
             key: key.into(),
             link_mode: totem.link_mode,
-            interfaces: totem.interfaces.iter().map(|interface| (interface.link, interface.clone())).collect(),
+            interfaces: totem
+                .interfaces
+                .iter()
+                .map(|interface| (interface.link, interface.clone()))
+                .collect(),
             mtu: totem.knet_mtu.and_then(|mtu| u16::try_from(mtu).ok()).filter(|&mtu| mtu > 0),
             pmtud_interval: totem.knet_pmtud_interval.filter(|&it| it > 0).map_or(PMTUD_INTERVAL, seconds),
             block_unlisted_ips: totem.block_unlisted_ips,
@@ -90,7 +94,9 @@ impl KnetConfig {
 
     /// Timers follow the token timeout, so that a link is given up before the token is.
     fn link(&self, link: u8, token: Duration) -> LinkSettings {
-        let Some(interface) = self.interfaces.get(&link) else { return LinkSettings::derive(token, PONG_COUNT) };
+        let Some(interface) = self.interfaces.get(&link) else {
+            return LinkSettings::derive(token, PONG_COUNT);
+        };
         let pong_count = interface.knet_pong_count.and_then(|count| u8::try_from(count).ok());
         let mut settings = LinkSettings::derive(token, pong_count.unwrap_or(PONG_COUNT));
         let millis = |millis: u32| Duration::from_millis(millis.into());
@@ -199,7 +205,8 @@ impl Knet {
         let crypto = knet.crypto();
         let mut seed = [0; 32];
         rand::rng().fill_bytes(&mut seed);
-        let links = Links::new(now, links_config(config, knet, config.params.token)?, &crypto, seed).map_err(Error::Crypto)?;
+        let links = Links::new(now, links_config(config, knet, config.params.token)?, &crypto, seed)
+            .map_err(Error::Crypto)?;
         let open = |(link, local)| Ok((link, LinkSocket::open(local)?));
         let sockets = config.local_addresses().into_iter().map(open).collect::<Result<_, Error>>()?;
         Ok(Self {
@@ -322,7 +329,8 @@ impl Knet {
     fn read_link(&mut self, now: Instant, link: u8) -> bool {
         let Some(LinkSocket { socket, state, .. }) = self.sockets.get(&link) else { return false };
         let mut meta = [RecvMeta::default(); BATCH_SIZE];
-        let mut slices: Vec<IoSliceMut<'_>> = self.buffers.iter_mut().map(|buffer| IoSliceMut::new(buffer)).collect();
+        let mut slices: Vec<IoSliceMut<'_>> =
+            self.buffers.iter_mut().map(|buffer| IoSliceMut::new(buffer)).collect();
         let received =
             socket.try_io(Interest::READABLE, || state.recv(socket.into(), &mut slices, &mut meta));
         drop(slices);
@@ -339,7 +347,9 @@ impl Knet {
         for (buffer, meta) in self.buffers.iter().zip(&meta[..count]) {
             let whole = &buffer[..meta.len.min(buffer.len())];
             datagrams.extend(
-                whole.chunks(meta.stride.max(1)).map(|datagram| (meta.addr, Bytes::copy_from_slice(datagram))),
+                whole
+                    .chunks(meta.stride.max(1))
+                    .map(|datagram| (meta.addr, Bytes::copy_from_slice(datagram))),
             );
         }
         for (from, datagram) in datagrams {
@@ -401,7 +411,12 @@ impl Knet {
             match socket.send(address, bytes, segments) {
                 Ok(()) => {}
                 Err(error) if quinn_udp::is_msg_size_err(&error) => {
-                    refused.push(Input::TooLong { link, to: address, datagram_len: segment, interface_mtu: None });
+                    refused.push(Input::TooLong {
+                        link,
+                        to: address,
+                        datagram_len: segment,
+                        interface_mtu: None,
+                    });
                 }
                 Err(error) => {
                     tracing::trace!(%error, to = %address, "send");
@@ -416,35 +431,39 @@ impl Knet {
     }
 
     pub(super) fn links(&self) -> Vec<LinkView> {
-        let views = self.links.link_status().zip(self.links.link_stats()).filter_map(|(status, (_, _, stats))| {
-            let (tx, rx) = (&stats.tx, &stats.rx);
-            let sum = |direction: &knet::Direction, pick: fn(&knet::Traffic) -> u64| {
-                [&direction.data, &direction.ping, &direction.pong, &direction.pmtud].into_iter().map(pick).sum()
-            };
-            Some(LinkView {
-                node: status.node,
-                link: status.link,
-                local: status.local?,
-                remote: status.remote,
-                connected: status.connected,
-                counters: LinkCounters {
-                    tx_packets: sum(tx, |traffic| traffic.packets),
-                    tx_bytes: sum(tx, |traffic| traffic.bytes),
-                    rx_packets: sum(rx, |traffic| traffic.packets),
-                    rx_bytes: sum(rx, |traffic| traffic.bytes),
-                    tx_errors: stats.tx_errors,
-                    last_rx: None,
-                },
-                pings: Some(PingView {
-                    latency: stats.latency.average,
-                    latency_min: stats.latency.min,
-                    latency_max: stats.latency.max,
-                    mtu: status.mtu.unwrap_or(0).into(),
-                    ups: stats.up_count,
-                    downs: stats.down_count,
-                }),
-            })
-        });
+        let views =
+            self.links.link_status().zip(self.links.link_stats()).filter_map(|(status, (_, _, stats))| {
+                let (tx, rx) = (&stats.tx, &stats.rx);
+                let sum = |direction: &knet::Direction, pick: fn(&knet::Traffic) -> u64| {
+                    [&direction.data, &direction.ping, &direction.pong, &direction.pmtud]
+                        .into_iter()
+                        .map(pick)
+                        .sum()
+                };
+                Some(LinkView {
+                    node: status.node,
+                    link: status.link,
+                    local: status.local?,
+                    remote: status.remote,
+                    connected: status.connected,
+                    counters: LinkCounters {
+                        tx_packets: sum(tx, |traffic| traffic.packets),
+                        tx_bytes: sum(tx, |traffic| traffic.bytes),
+                        rx_packets: sum(rx, |traffic| traffic.packets),
+                        rx_bytes: sum(rx, |traffic| traffic.bytes),
+                        tx_errors: stats.tx_errors,
+                        last_rx: None,
+                    },
+                    pings: Some(PingView {
+                        latency: stats.latency.average,
+                        latency_min: stats.latency.min,
+                        latency_max: stats.latency.max,
+                        mtu: status.mtu.unwrap_or(0).into(),
+                        ups: stats.up_count,
+                        downs: stats.down_count,
+                    }),
+                })
+            });
         views.collect()
     }
 

@@ -26,8 +26,8 @@ use bytes::Bytes;
 use membership_core::srp::Destination;
 use quorate_types::NodeId;
 
-pub use self::{knet::KnetConfig, multicast::Group, peers::LinkCounters};
 use self::{knet::Knet, multicast::Multicast, peers::Peers, udpu::Udpu};
+pub use self::{knet::KnetConfig, multicast::Group, peers::LinkCounters};
 use crate::{
     config::{RingConfig, TransportConfig},
     error::Error,
@@ -38,8 +38,7 @@ const WAY_OUT: &str = "another program may use the port, or the address may not 
      and totem.interface.mcastport in corosync.conf";
 
 /// Why packets of this transport are not safe on a network that others use, too.
-const UNPROTECTED: &str =
-    "packets of the ring are neither authenticated nor encrypted: use a trusted network, or knet with secauth: on";
+const UNPROTECTED: &str = "packets of the ring are neither authenticated nor encrypted: use a trusted network, or knet with secauth: on";
 
 /// The sockets of the ring.
 pub(crate) struct Transport {
@@ -147,7 +146,9 @@ impl Transport {
                 multicast.set_peers(&config.peer_addresses());
                 false
             }
-            (Wire::Knet(_), _) => unreachable!("another transport is another ring: see RingConfig::fits_in_place"),
+            (Wire::Knet(_), _) => {
+                unreachable!("another transport is another ring: see RingConfig::fits_in_place")
+            }
         };
         self.local = config.local_address();
         Ok(begins)
