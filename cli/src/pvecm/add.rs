@@ -33,7 +33,7 @@ Examples:
   QUORATE_TOKEN=TOKEN pvecm add hp1 --link0 10.0.0.2
   pvecm add hp1:8006                      ask for the token on the terminal")]
 pub(crate) struct Args {
-    /// Address or host name of any member, with an optional :PORT; if it does not answer, those in the token are tried
+    /// Address or host name of any member, with an optional :PORT
     #[arg(value_name = "ADDRESS")]
     pub(crate) address: String,
     /// Join token; asked for on the terminal if it is not given

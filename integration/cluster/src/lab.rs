@@ -41,10 +41,21 @@ impl Lab {
         lab
     }
 
+    /// The same with a ring that is not encrypted.
+    pub async fn cluster_over(transport: &str, count: u8) -> Self {
+        let lab = Self::nodes(count).await;
+        lab.form_over(transport).await;
+        lab
+    }
+
     /// Makes a cluster of all nodes, through `pvecm` alone.
     pub async fn form(&self) {
+        self.form_over("knet").await;
+    }
+
+    async fn form_over(&self, transport: &str) {
         let nodes = self.all();
-        cli::done(nodes[0], &["create", "lab"]).await;
+        cli::done(nodes[0], &["create", "lab", "--transport", transport]).await;
         for node in &nodes[1..] {
             self.join(node).await;
         }

@@ -51,7 +51,12 @@ async fn add(member: &Node, joining: &Node, ambush: &Ambush<'_>) -> Said {
 
 /// The votes of a node in the cluster's configuration; `None` if it is not listed.
 async fn listed_votes(member: &Node, name: &str) -> Option<u32> {
-    let conf = cli::done(member, &["cfg", "get", "corosync.conf"]).await;
+    // The member's gateway may be the daemon that was killed.
+    let conf = wait::until("corosync.conf", async || {
+        let said = cli::pvecm(member, &["cfg", "get", "corosync.conf"]).await;
+        if said.code == Some(0) { Ok(said.out) } else { Err(said.err) }
+    })
+    .await;
     let entry = conf
         .split("node {")
         .find(|entry| entry.lines().any(|line| line.trim() == format!("name: {name}")))?;

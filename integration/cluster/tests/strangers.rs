@@ -21,6 +21,8 @@ use tonic::Request;
 const RING_PORT: u16 = 5405;
 /// How often each datagram is sent.
 const TIMES: u64 = 10;
+/// The shortest datagram that aes256 and sha256 make: salt, one block, digest.
+const SEALED_MIN: usize = 16 + 16 + 32;
 /// The largest datagram that UDP over IPv4 carries.
 const UDP_MAX: usize = 65_507;
 
@@ -139,11 +141,32 @@ async fn counted(node: &Node, before: &GetStatusResponse, datagrams: &[(&'static
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nonsense_from_a_members_address_is_counted_by_reason_and_leaves_the_ring_alone() {
-    let lab = Lab::cluster(3).await;
+    let lab = Lab::cluster_over("udpu", 3).await;
     let (target, member) = (lab.node(1), lab.node(2));
     let before = ring(target).await;
     let present = before.ring.expect("there is a ring");
     let datagrams = nonsense(RingId::new(id(present.rep), present.seq));
+
+    send(member.address(), target, &datagrams);
+
+    counted(target, &before, &datagrams).await;
+    cli::put(target, "after", "the ring works\n").await;
+    lab.settled(&lab.all()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_key_nothing_from_a_members_address_is_looked_at() {
+    let lab = Lab::cluster(3).await;
+    let (target, member) = (lab.node(1), lab.node(2));
+    let before = ring(target).await;
+    let present = before.ring.expect("there is a ring");
+    let present = RingId::new(id(present.rep), present.seq);
+    // Too short to carry a salt, a block and the authentication; long enough, and nothing but a lie.
+    let judged = |datagram: Vec<u8>| {
+        (if datagram.len() < SEALED_MIN { "too_short" } else { "not_authentic" }, datagram)
+    };
+    let mut datagrams: Vec<_> = nonsense(present).into_iter().map(|(_, datagram)| judged(datagram)).collect();
+    datagrams.push(judged(join(present.seq + 8).encode().repeat(2)));
 
     send(member.address(), target, &datagrams);
 

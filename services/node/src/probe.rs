@@ -4,12 +4,13 @@
 //! too: that is a daemon that knows what it lacks. Only one that has answered before, still takes the connection and then
 //! says nothing, several times in a row, hangs.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use quorate_daemon::{
     Root,
     client::{DaemonChannel, daemon_channel, deadline},
 };
+use tokio::net::UnixStream;
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
@@ -31,6 +32,7 @@ enum Sign {
 #[derive(Debug)]
 pub(crate) struct Probe {
     health: HealthClient<DaemonChannel>,
+    socket: PathBuf,
     service: &'static str,
     /// Time between two questions, and for an answer.
     every: Duration,
@@ -44,7 +46,7 @@ impl Probe {
         // The gateway's answer for the whole node would be that of the other daemons.
         let service = if daemon == "gatewayd" { "quorate.gateway.v1.ClusterService" } else { "" };
         let health = HealthClient::new(daemon_channel(root, daemon));
-        Self { health, service, every, has_answered: false, silent: 0 }
+        Self { health, socket: root.socket(daemon), service, every, has_answered: false, silent: 0 }
     }
 
     /// Ends when the daemon hangs; gives for how long at least.
@@ -62,6 +64,8 @@ impl Probe {
         let request = HealthCheckRequest { service: self.service.to_owned() };
         match self.health.check(deadline(request, self.every)).await.map_err(|status| status.code()) {
             Err(Code::DeadlineExceeded) => Sign::Silence,
+            // A broken connection: keep-alive has given up on a daemon that hangs, or nobody listens.
+            Err(Code::Unavailable) if UnixStream::connect(&self.socket).await.is_ok() => Sign::Silence,
             Err(Code::Unavailable) => Sign::Nobody,
             Ok(_) | Err(_) => Sign::Answer,
         }

@@ -56,7 +56,7 @@ pub async fn join(
     let (member, channel) = reach(node, &plan, &what, progress).await?;
     let answer = ask(node, &plan, &what, channel).await?;
     progress.step(format!("admitted as node {} of cluster '{}'", answer.node_id, plan.token.cluster)).await;
-    let others = plan.members.iter().filter(|other| **other != member).cloned().collect();
+    let others = plan.token.addresses.iter().filter(|other| **other != member).cloned().collect();
     let admission = Admission { member, others, answer };
     let old = apply::keep(node).await;
     let done = match &old {
@@ -79,8 +79,7 @@ fn finished(node: &ThisNode, plan: Plan, admission: Admission) -> JoinClusterRes
     JoinClusterResponse { message, done: true, warnings: [plan.warnings, warnings].concat(), node_id }
 }
 
-/// Connects to the first address at which the cluster answers: the given one, then those of the token. A given one that
-/// belongs to another cluster contradicts the token, and nobody else is asked.
+/// Connects to the first address at which the cluster answers.
 async fn reach(
     node: &ThisNode,
     plan: &Plan,
@@ -94,19 +93,14 @@ async fn reach(
         progress.step(format!("connecting to {address}")).await;
         match member::connect(address, config.clone(), node.patience.dial).await {
             Ok(channel) => return Ok((address.clone(), channel)),
-            Err(error) => {
-                progress.step(quorate_daemon::telemetry::chain(&error)).await;
-                let contradicts = matches!(error, DialError::OtherCluster { .. })
-                    && !plan.token.addresses.contains(address);
-                errors.push(error);
-                if contradicts {
-                    let token = format!("the token names the members at {}", plan.token.addresses.join(", "));
-                    return Err(followed(&DialError::status(what, &errors), &token));
-                }
-            }
+            Err(error) => errors.push(error),
         }
     }
-    Err(DialError::status(what, &errors))
+    let status = DialError::status(what, &errors);
+    if plan.members.iter().any(|member| plan.token.addresses.contains(member)) {
+        return Err(status);
+    }
+    Err(followed(&status, &format!("the token names the members at {}", plan.token.addresses.join(", "))))
 }
 
 async fn ask(

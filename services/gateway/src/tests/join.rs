@@ -99,7 +99,7 @@ fn closed() -> std::net::SocketAddr {
 }
 
 #[tokio::test]
-async fn where_the_given_address_does_not_answer_those_of_the_token_are_tried() {
+async fn an_address_that_was_given_and_does_not_answer_is_told_with_those_of_the_token() {
     let (world, n1) = founded().await;
     let n2 = TestNode::start(&world, "n2", false).await;
     let request = JoinClusterRequest {
@@ -107,7 +107,9 @@ async fn where_the_given_address_does_not_answer_those_of_the_token_are_tried() 
         token: n1.token().await,
         ..JoinClusterRequest::default()
     };
-    assert_eq!(n2.join(request).await.unwrap().node_id, 2);
+    let status = n2.join(request).await.unwrap_err();
+    assert_eq!(reason(&status), "PEER_UNREACHABLE");
+    assert!(status.message().contains(&n1.address.to_string()), "{}", status.message());
 }
 
 #[tokio::test]

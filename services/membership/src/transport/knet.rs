@@ -346,6 +346,9 @@ impl Knet {
         let mut datagrams = Vec::new();
         for (buffer, meta) in self.buffers.iter().zip(&meta[..count]) {
             let whole = &buffer[..meta.len.min(buffer.len())];
+            if whole.is_empty() {
+                datagrams.push((meta.addr, Bytes::new()));
+            }
             datagrams.extend(
                 whole
                     .chunks(meta.stride.max(1))
