@@ -2,9 +2,9 @@
 //!
 //! | transport | to all | protection | links |
 //! |---|---|---|---|
-//! | [`knet`] | one datagram per member and link | `secauth`, `crypto_cipher`, `crypto_hash` | 8 |
-//! | [`udpu`] | one datagram per member | none | 1 |
-//! | [`multicast`] (`udp`) | one datagram | none | 1 |
+//! | `knet` | one datagram per member and link | `secauth`, `crypto_cipher`, `crypto_hash` | 8 |
+//! | `udpu` | one datagram per member | none | 1 |
+//! | `udp` | one datagram | none | 1 |
 //!
 //! All of them lose packets without a word: the ring asks for them again.
 
