@@ -2,6 +2,8 @@
 //!
 //! Same network, same corosync.conf, one sender, a receiver on each other node. A time is that from sending a message
 //! until the sender's own message comes back in the total order.
+//!
+//! `compare` takes the transport: knet (default, with aes256 and sha256), knet-plain, udpu or udp.
 
 use std::{
     collections::VecDeque,
@@ -9,10 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use interop_tests::{
     Kind::{Corosync, Quorate},
-    Ring, Timers,
+    Ring, Timers, Wire,
     group::quorate::{join, messages, multicast},
 };
 use tokio::process::Command;
@@ -38,11 +40,19 @@ const GROUP: &str = "compare";
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    let wire = match std::env::args().nth(1).as_deref() {
+        None | Some("knet") => Wire::Knet,
+        Some("knet-plain") => Wire::KnetPlain,
+        Some("udpu") => Wire::Udpu,
+        Some("udp") => Wire::Udp,
+        Some(other) => bail!("'{other}' is none of knet, knet-plain, udpu, udp"),
+    };
+    let setup = Timers::PATIENT.over(wire);
     for load in LOADS {
-        let Some(ring) = Ring::formed(&[Quorate; 3], Timers::PATIENT).await? else { return Ok(()) };
+        let Some(ring) = Ring::formed(&[Quorate; 3], setup).await? else { return Ok(()) };
         println!("quorate:  {}", quorate(&ring, load).await?);
         drop(ring);
-        let Some(ring) = Ring::formed(&[Corosync; 3], Timers::PATIENT).await? else { return Ok(()) };
+        let Some(ring) = Ring::formed(&[Corosync; 3], setup).await? else { return Ok(()) };
         println!("corosync: {}", corosync(&ring, load).await?);
     }
     Ok(())
