@@ -141,7 +141,7 @@ impl NodePlan {
         let Self { name, address } = self;
         format!(
             "name = \"{name}\"\naddress = \"{address}\"\ngateway_port = {GATEWAY_PORT}\n\
-             metrics_listen = \"{address}:{METRICS_PORT}\"\n"
+             metrics_listen = \"{address}:{METRICS_PORT}\"\nreal_time = false\n"
         )
     }
 }

@@ -17,6 +17,8 @@ pub struct ClusterConf {
     pub nodes: Vec<Node>,
     /// The `quorum` section.
     pub quorum: Quorum,
+    /// `system.sched_rr`, default yes: the ring runs in real time.
+    pub sched_rr: bool,
     /// What is legal but surely not meant, for example an option that has no effect.
     pub warnings: Vec<ConfError>,
 }
@@ -49,8 +51,9 @@ impl ClusterConf {
         if let Some(totem) = &totem {
             check::links(totem, &nodes, &mut mistakes);
         }
+        let sched_rr = Scope::all(tree, "system").word_switch(&mut mistakes, "sched_rr").unwrap_or(true);
         let warnings = check::warnings(&quorum, &quorum_scope, &nodes);
-        mistakes.into_result(totem.map(|totem| Self { totem, nodes, quorum, warnings }))
+        mistakes.into_result(totem.map(|totem| Self { totem, nodes, quorum, sched_rr, warnings }))
     }
 
     /// The node with this id.

@@ -213,3 +213,11 @@ fn several_links_need_knet() {
     let text = text.replace("secauth: on", "transport: udpu");
     assert_eq!(reasons(&text), [Reason::SingleLink { transport: Transport::Udpu }]);
 }
+
+#[test]
+fn the_ring_runs_in_real_time_unless_the_file_says_no() {
+    let text = cluster(&[1], "");
+    assert!(ClusterConf::parse(&text).unwrap().sched_rr);
+    let text = text + "system {\n sched_rr: no\n}\n";
+    assert!(!ClusterConf::parse(&text).unwrap().sched_rr);
+}

@@ -34,6 +34,9 @@ pub struct NodeConfig {
     pub gateway_port: u16,
     /// Where gatewayd serves the metrics of all daemons over plain HTTP. Default: nowhere.
     pub metrics_listen: Option<SocketAddr>,
+    /// Whether the ring's thread may run in real time, before all ordinary ones. Default: yes. Where several nodes share
+    /// a machine their rings would take the processors from their own daemons.
+    pub real_time: bool,
 }
 
 /// Why node.toml could not be used.
@@ -138,7 +141,7 @@ impl NodeConfig {
     /// The configuration of a node with this name and defaults for the rest.
     #[must_use]
     pub fn named(name: NodeName) -> Self {
-        Self { name, address: None, gateway_port: GATEWAY_PORT, metrics_listen: None }
+        Self { name, address: None, gateway_port: GATEWAY_PORT, metrics_listen: None, real_time: true }
     }
 
     /// The address of this node on link 0: `address` if it is set, else what the name resolves to,
@@ -183,13 +186,17 @@ impl NodeConfig {
             toml::Value::String(listen) => listen.parse().map_err(|_| "no ADDRESS:PORT".to_owned()),
             _ => Err("ADDRESS:PORT in quotes is expected".to_owned()),
         });
+        let real_time = raw.take("real_time", |value| match value {
+            toml::Value::Boolean(real_time) => Ok(*real_time),
+            _ => Err("true or false is expected".to_owned()),
+        });
         raw.finish(path)?;
         let name = match name {
             Some(name) => name,
             None => node_name_of(host_name(), path)?,
         };
         let gateway_port = gateway_port.unwrap_or(GATEWAY_PORT);
-        Ok(Self { name, address, gateway_port, metrics_listen })
+        Ok(Self { name, address, gateway_port, metrics_listen, real_time: real_time.unwrap_or(true) })
     }
 }
 
@@ -211,7 +218,7 @@ impl RawConfig {
 
     fn finish(mut self, path: &Path) -> Result<(), NodeConfigError> {
         for (key, value) in std::mem::take(&mut self.table) {
-            let known = "unknown key; known are name, address, gateway_port, metrics_listen";
+            let known = "unknown key; known are name, address, gateway_port, metrics_listen, real_time";
             self.refuse(&key, &value, known.to_owned());
         }
         if self.mistakes.is_empty() {
@@ -255,7 +262,8 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let config = parse(
-            "name = 'hp1'\naddress = '10.0.0.1'\ngateway_port = 9006\nmetrics_listen = '127.0.0.1:9100'\n",
+            "name = 'hp1'\naddress = '10.0.0.1'\ngateway_port = 9006\nmetrics_listen = '127.0.0.1:9100'\n\
+             real_time = false\n",
         )
         .unwrap();
 
@@ -263,6 +271,7 @@ mod tests {
         assert_eq!(config.address, Some("10.0.0.1".parse().unwrap()));
         assert_eq!(config.gateway_port, 9006);
         assert_eq!(config.metrics_listen, Some("127.0.0.1:9100".parse().unwrap()));
+        assert!(!config.real_time);
     }
 
     #[test]

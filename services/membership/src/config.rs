@@ -191,6 +191,8 @@ pub struct RingConfig {
     pub ports: BTreeMap<u8, u16>,
     /// How packets travel.
     pub transport: TransportConfig,
+    /// Whether the ring's thread may run in real time.
+    pub real_time: bool,
     /// Timers and limits.
     pub params: Params,
 }
@@ -254,13 +256,18 @@ impl RingConfig {
 pub struct ConfigSource {
     root: Root,
     node_name: NodeName,
+    real_time: bool,
 }
 
 impl ConfigSource {
     /// The files of this daemon's node.
     #[must_use]
     pub fn new(daemon: &Daemon) -> Self {
-        Self { root: daemon.root.clone(), node_name: daemon.node.name.clone() }
+        Self {
+            root: daemon.root.clone(),
+            node_name: daemon.node.name.clone(),
+            real_time: daemon.node.real_time,
+        }
     }
 
     /// This node's name.
@@ -276,7 +283,10 @@ impl ConfigSource {
     pub fn load(&self) -> Result<Option<RingConfig>, ConfigError> {
         let path = self.root.corosync_conf();
         match std::fs::read_to_string(&path) {
-            Ok(text) => parse(&text, &self.node_name, path, &self.root).map(Some),
+            Ok(text) => {
+                let config = parse(&text, &self.node_name, path, &self.root)?;
+                Ok(Some(RingConfig { real_time: config.real_time && self.real_time, ..config }))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(ConfigError::Read { path, source }),
         }
@@ -311,6 +321,7 @@ fn parse(text: &str, name: &NodeName, path: PathBuf, root: &Root) -> Result<Ring
         config_version: conf.totem.config_version,
         members,
         transport,
+        real_time: conf.sched_rr,
         params,
     })
 }

@@ -15,8 +15,8 @@ use std::{
 use membership_core::stack::{Input, LeaveReason};
 use nix::sys::resource::Resource;
 use thread_priority::{
-    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadPriorityValue, ThreadSchedulePolicy,
-    set_thread_priority_and_policy, thread_native_id,
+    NormalThreadSchedulePolicy, RealtimeThreadSchedulePolicy, ThreadPriority, ThreadPriorityValue,
+    ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
 };
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -64,7 +64,7 @@ pub fn start(state_dir: PathBuf) -> Result<(RingHandle, std::thread::JoinHandle<
     let thread = std::thread::Builder::new()
         .name("ring".to_owned())
         .spawn(move || {
-            favour_this_thread();
+            lock_memory();
             let driver = Driver {
                 state_dir,
                 commands: command_queue,
@@ -76,6 +76,7 @@ pub fn start(state_dir: PathBuf) -> Result<(RingHandle, std::thread::JoinHandle<
                 ring: None,
                 down_reason: NO_CLUSTER.to_owned(),
                 failed: None,
+                in_real_time: false,
             };
             runtime.block_on(driver.run());
         })
@@ -83,24 +84,25 @@ pub fn start(state_dir: PathBuf) -> Result<(RingHandle, std::thread::JoinHandle<
     Ok((handle, thread))
 }
 
-/// The ring's thread runs before all ordinary ones, and memory that is never paged out keeps the token going under
-/// memory pressure. Without the rights to that the ring works as well, only less predictably.
-fn favour_this_thread() {
-    run_in_real_time();
-    lock_memory();
-}
-
-/// Needs CAP_SYS_NICE or `ulimit -r`. As corosync does, which takes the highest priority there is.
-fn run_in_real_time() {
-    let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::RoundRobin);
-    let priority = ThreadPriorityValue::try_from(RING_PRIORITY).expect("real-time priorities go up to 99");
-    let priority = ThreadPriority::Crossplatform(priority);
+/// Lets this thread, the ring's, run before all ordinary ones, or like any other again. Needs CAP_SYS_NICE or
+/// `ulimit -r`; without it the ring works as well, only less predictably. As corosync does, which takes the highest
+/// priority there is.
+fn schedule(real_time: bool) {
+    let (policy, priority) = if real_time {
+        let priority =
+            ThreadPriorityValue::try_from(RING_PRIORITY).expect("real-time priorities go up to 99");
+        let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::RoundRobin);
+        (policy, ThreadPriority::Crossplatform(priority))
+    } else {
+        (ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Other), ThreadPriority::Min)
+    };
     match set_thread_priority_and_policy(thread_native_id(), priority, policy) {
-        Ok(()) => tracing::info!(priority = RING_PRIORITY, "the ring's thread runs in real time"),
+        Ok(()) => tracing::info!(real_time, "scheduling of the ring's thread"),
         Err(error) => tracing::info!(%error, "the ring's thread runs like any other"),
     }
 }
 
+/// Memory that is never paged out keeps the token going under memory pressure; where that is permitted.
 fn lock_memory() {
     let unlimited = nix::sys::resource::getrlimit(Resource::RLIMIT_MEMLOCK)
         .is_ok_and(|(soft, _)| soft == nix::sys::resource::RLIM_INFINITY);
@@ -152,6 +154,8 @@ struct Driver {
     down_reason: String,
     /// A ring that failed, and comes up again when the cause is gone.
     failed: Option<Failed>,
+    /// How this thread was asked to be scheduled.
+    in_real_time: bool,
 }
 
 /// A ring that could not go on.
@@ -292,6 +296,9 @@ impl Driver {
             self.take_down(NO_CLUSTER);
             return Ok(Vec::new());
         };
+        if std::mem::replace(&mut self.in_real_time, config.real_time) != config.real_time {
+            schedule(config.real_time);
+        }
         if let Some(ring) = &mut self.ring
             && ring.config().fits_in_place(&config)
         {
