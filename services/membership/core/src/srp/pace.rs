@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | token | 0.3 of the configured one | at least 150 ms |
 //! | consensus | 0.6 of the fast token | at least 4 configured join intervals |
-//! | token retransmit | token / 8.2: 8 tries before the token counts as lost | at least 30 ms |
+//! | token retransmit | token / 5.2: 5 tries before the token counts as lost | at least 30 ms |
 //! | hold | 0.8 of token retransmit - 10 ms | at least 14 ms |
 //! | join | a sixth of the fast consensus | at least 30 ms |
 //!
@@ -33,7 +33,7 @@ const TOKEN_PERCENT: u32 = 30;
 /// The fast consensus timeout in percent of the fast token timeout.
 const CONSENSUS_PERCENT: u32 = 60;
 /// Tries to send the token again within a fast token timeout, in tenths. As corosync's 4.2.
-const RETRANSMITS_TENTHS: u32 = 82;
+const RETRANSMITS_TENTHS: u32 = 52;
 /// A consensus timeout has room for so many joins of a node that still keeps the configured interval.
 const JOINS_PER_CONSENSUS: u32 = 4;
 /// Fast joins are sent so often in a consensus timeout.
@@ -193,10 +193,10 @@ mod tests {
 
     #[test]
     fn a_created_cluster_notices_a_loss_within_a_second_at_3_nodes_and_three_at_32() {
-        assert_eq!(in_ms(Pace::fast(&created(3))), [337, 202, 41, 22, 33]);
-        assert_eq!(Pace::fast(&created(3)).detection_worst_case(), Duration::from_millis(613));
-        assert_eq!(in_ms(Pace::fast(&created(32))), [1425, 855, 173, 128, 50]);
-        assert_eq!(Pace::fast(&created(32)).detection_worst_case(), Duration::from_millis(2503));
+        assert_eq!(in_ms(Pace::fast(&created(3))), [337, 202, 64, 41, 33]);
+        assert_eq!(Pace::fast(&created(3)).detection_worst_case(), Duration::from_millis(636));
+        assert_eq!(in_ms(Pace::fast(&created(32))), [1425, 855, 274, 209, 50]);
+        assert_eq!(Pace::fast(&created(32)).detection_worst_case(), Duration::from_millis(2604));
     }
 
     #[test]
