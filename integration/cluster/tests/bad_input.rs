@@ -192,6 +192,12 @@ async fn a_corosync_conf_that_cannot_work_never_gets_into_the_tree() {
         (newer.replace("cluster_name: lab", "cluster_name: other"), "never be changed"),
         (newer.replace("name: hp1", "name: hp9"), "does not list this node, 'hp1'"),
         (good.replace("token: 1000", "token: 1001"), "set it to 2"),
+        (newer.replace("token: 1000", "token: 5"), "settings of the totem section that cannot work"),
+        (
+            newer.replace("ring0_addr: 127", "ring0_addr: nohost.invalid\n    ring1_addr: 127"),
+            "does not resolve",
+        ),
+        (newer.replace("transport: knet", "transport: udpu"), "only knet protects packets"),
     ];
     for (content, word) in cases {
         let said = cli::pipe(node, &content, &put).await;

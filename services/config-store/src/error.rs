@@ -62,6 +62,9 @@ pub enum Error {
     /// This may not become the cluster's corosync.conf.
     #[error("corosync.conf stays as it is, nothing was changed")]
     ConfRefused(#[source] crate::conf_guard::ConfRefusal),
+    /// This node's ring could not run with it.
+    #[error("corosync.conf stays as it is, nothing was changed: {0}")]
+    ConfNotRunnable(String),
     /// A request id has the wrong length.
     #[error("a request id has 16 bytes, this one has {0}")]
     RequestId(usize),
@@ -98,7 +101,7 @@ impl Error {
         match self {
             Self::Store(_) | Self::Thread(_) => "STORE_FAILED",
             Self::ReadConf { .. } | Self::Conf { .. } => "CONFIG_INVALID",
-            Self::ConfRefused(_) => "CONFIGURATION_INVALID",
+            Self::ConfRefused(_) | Self::ConfNotRunnable(_) => "CONFIGURATION_INVALID",
             Self::SetAside { .. } => "TREE_NOT_SET_ASIDE",
             Self::Stopped => "STOPPED",
             Self::Path { .. } => "PATH_INVALID",
@@ -114,7 +117,9 @@ impl Error {
     fn code(&self) -> Code {
         match self {
             Self::Store(_) | Self::Thread(_) | Self::SetAside { .. } => Code::Internal,
-            Self::ReadConf { .. } | Self::Conf { .. } | Self::ConfRefused(_) => Code::FailedPrecondition,
+            Self::ReadConf { .. } | Self::Conf { .. } | Self::ConfRefused(_) | Self::ConfNotRunnable(_) => {
+                Code::FailedPrecondition
+            }
             Self::Stopped => Code::Unavailable,
             Self::Path { .. } | Self::RequestId(_) | Self::PageToken => Code::InvalidArgument,
             Self::Entry(error) => operation_code(error),

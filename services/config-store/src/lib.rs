@@ -64,9 +64,12 @@ const INPUTS_MAX: usize = 256;
 /// A configuration or store that cannot be used, a socket that cannot be bound, or a task that failed.
 pub async fn run(daemon: Daemon) -> Result<(), Failure> {
     let (commands, command_queue) = mpsc::channel(COMMANDS_MAX);
-    let service = ConfigServiceServer::new(grpc::Grpc::new(ReplicaHandle { commands }))
-        .max_decoding_message_size(MESSAGE_MAX)
-        .max_encoding_message_size(MESSAGE_MAX);
+    let service = ConfigServiceServer::new(grpc::Grpc::new(
+        ReplicaHandle { commands },
+        daemon_channel(&daemon.root, "membershipd"),
+    ))
+    .max_decoding_message_size(MESSAGE_MAX)
+    .max_encoding_message_size(MESSAGE_MAX);
     let server = Server::new(&daemon).service(service);
     let health = server.health();
     let server = server.bind(&daemon.socket())?;

@@ -143,10 +143,11 @@ impl Readers {
         use membership::v1::membership_service_client::MembershipServiceClient;
         use quorum::v1::quorum_service_client::QuorumServiceClient;
         let request = deadline(membership::v1::ReloadRequest {}, RELOAD_DEADLINE);
-        MembershipServiceClient::new(self.membership.clone()).reload(request).await?;
+        let ring = MembershipServiceClient::new(self.membership.clone()).reload(request).await;
+        // Votes follow the file also where the ring cannot.
         let request = deadline(quorum::v1::ReloadRequest {}, RELOAD_DEADLINE);
         QuorumServiceClient::new(self.quorum.clone()).reload(request).await?;
-        Ok(())
+        ring.map(drop)
     }
 }
 

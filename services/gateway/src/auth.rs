@@ -107,6 +107,7 @@ const RULES: &[(&str, &[(&str, Rule)])] = {
                 ("Group", Local),
                 ("AttachService", Local),
                 ("Reload", Local),
+                ("CheckConfiguration", LocalOrNodeCertificate),
                 ("Leave", Local),
             ],
         ),

@@ -276,6 +276,14 @@ impl ConfigSource {
         self.node_name.as_str()
     }
 
+    /// Judges the text of a corosync.conf as if it stood in this node's file.
+    ///
+    /// # Errors
+    /// As [`ConfigSource::load`].
+    pub fn check(&self, text: &str) -> Result<RingConfig, ConfigError> {
+        parse(text, &self.node_name, self.root.corosync_conf(), &self.root)
+    }
+
     /// Reads corosync.conf; `None` while this node is in no cluster.
     ///
     /// # Errors
@@ -284,7 +292,7 @@ impl ConfigSource {
         let path = self.root.corosync_conf();
         match std::fs::read_to_string(&path) {
             Ok(text) => {
-                let config = parse(&text, &self.node_name, path, &self.root)?;
+                let config = self.check(&text)?;
                 Ok(Some(RingConfig { real_time: config.real_time && self.real_time, ..config }))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -204,14 +204,14 @@ async fn found(node: &ThisNode, what: &str, plan: &Plan, written: &mut Vec<Writt
         .await
         .map_err(failed)?;
     make_guest_directories(node, name).await.map_err(failed)?;
+    if plan.cluster.is_protected() {
+        make_authkey(node).map_err(failed)?;
+    }
     let conf = plan.cluster.print();
     put(node, COROSYNC_CONF.to_owned(), conf.clone().into(), written).await.map_err(failed)?;
     node.identity
         .install(&certificate, ca.certificate_pem())
         .map_err(|error| failed(identity_failed(&error)))?;
-    if plan.cluster.is_protected() {
-        make_authkey(node).map_err(failed)?;
-    }
     node.write_conf(&conf).map_err(failed)?;
     node.reload_config(false).await.map_err(failed)?;
     node.reload_ring().await.map_err(failed)?;

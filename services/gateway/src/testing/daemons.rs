@@ -295,6 +295,13 @@ impl membership_server::MembershipService for Fake {
         Ok(Response::new(self.ring()))
     }
 
+    async fn check_configuration(
+        &self,
+        _request: Request<membership::CheckConfigurationRequest>,
+    ) -> Answer<membership::CheckConfigurationResponse> {
+        Ok(Response::new(membership::CheckConfigurationResponse {}))
+    }
+
     async fn list_members(
         &self,
         _request: Request<membership::ListMembersRequest>,

@@ -6,15 +6,19 @@ mod group;
 mod watch;
 
 use quorate_proto::membership::v1::{
-    AttachServiceRequest, AttachServiceResponse, GetStatusRequest, GetStatusResponse, GroupRequest,
-    GroupResponse, LeaveRequest, LeaveResponse, ListLinksRequest, ListLinksResponse, ListMembersRequest,
-    ListMembersResponse, ReloadRequest, ReloadResponse, WatchConfigurationsRequest,
-    WatchConfigurationsResponse, membership_service_server::MembershipService,
+    AttachServiceRequest, AttachServiceResponse, CheckConfigurationRequest, CheckConfigurationResponse,
+    GetStatusRequest, GetStatusResponse, GroupRequest, GroupResponse, LeaveRequest, LeaveResponse,
+    ListLinksRequest, ListLinksResponse, ListMembersRequest, ListMembersResponse, ReloadRequest,
+    ReloadResponse, WatchConfigurationsRequest, WatchConfigurationsResponse,
+    membership_service_server::MembershipService,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{config::ConfigSource, handle::RingHandle};
+use crate::{
+    config::{ConfigError, ConfigSource},
+    handle::RingHandle,
+};
 
 /// Batches that wait in a response stream; the ring's own bound per client comes before it.
 const RESPONSES_MAX: usize = 16;
@@ -91,6 +95,18 @@ impl MembershipService for Grpc {
         let config_version = config.as_ref().map_or(0, |config| config.config_version);
         let needs_restart = self.ring.configure(config).await?;
         Ok(Response::new(ReloadResponse { config_version, needs_restart }))
+    }
+
+    async fn check_configuration(
+        &self,
+        request: Request<CheckConfigurationRequest>,
+    ) -> Result<Response<CheckConfigurationResponse>, Status> {
+        let text = request.into_inner().corosync_conf;
+        match self.source.check(&text) {
+            // Without this node there is no ring to run: no mistake of the file.
+            Ok(_) | Err(ConfigError::NotListed { .. }) => Ok(Response::new(CheckConfigurationResponse {})),
+            Err(source) => Err(crate::error::Error::Config { state: "nothing was changed", source }.into()),
+        }
     }
 
     async fn leave(&self, _: Request<LeaveRequest>) -> Result<Response<LeaveResponse>, Status> {

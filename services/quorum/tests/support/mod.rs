@@ -17,10 +17,10 @@ use quorate_daemon::{
 };
 use quorate_proto::{
     membership::v1::{
-        AttachServiceRequest, AttachServiceResponse, GetStatusRequest, GetStatusResponse, GroupRequest,
-        GroupResponse, LeaveRequest, LeaveResponse, ListLinksRequest, ListLinksResponse, ListMembersRequest,
-        ListMembersResponse, Member, ReloadRequest, ReloadResponse, ServiceEvent, WatchConfigurationsRequest,
-        WatchConfigurationsResponse,
+        AttachServiceRequest, AttachServiceResponse, CheckConfigurationRequest, CheckConfigurationResponse,
+        GetStatusRequest, GetStatusResponse, GroupRequest, GroupResponse, LeaveRequest, LeaveResponse,
+        ListLinksRequest, ListLinksResponse, ListMembersRequest, ListMembersResponse, Member, ReloadRequest,
+        ReloadResponse, ServiceEvent, WatchConfigurationsRequest, WatchConfigurationsResponse,
         attach_service_request::Request as Asked,
         membership_service_server::{MembershipService, MembershipServiceServer},
         service_event::{Event, Message, RingDown, SyncActivated, SyncStarted},
@@ -325,6 +325,13 @@ impl MembershipService for Scripted {
     }
 
     async fn reload(&self, _: Request<ReloadRequest>) -> Result<Response<ReloadResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn check_configuration(
+        &self,
+        _: Request<CheckConfigurationRequest>,
+    ) -> Result<Response<CheckConfigurationResponse>, Status> {
         Err(Status::unimplemented("not scripted"))
     }
 
