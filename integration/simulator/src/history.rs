@@ -115,9 +115,16 @@ pub struct Token {
     pub seq: u32,
     /// What every member has received, as far as the token knows.
     pub aru: u32,
-    /// What the sender has received.
-    pub own_aru: u32,
-    /// Up to where the sender keeps no messages any more.
+    /// What the sender has; `None` if it has given up the ring in the same moment, after it sent the token.
+    pub own: Option<Holdings>,
+}
+
+/// What a member has of the messages of a ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Holdings {
+    /// It has received all up to here.
+    pub aru: u32,
+    /// Up to here it keeps none any more.
     pub released: u32,
 }
 

@@ -14,6 +14,8 @@ struct Visit {
     sent: Token,
     /// The aru with which the token had come to it.
     arrived_aru: Option<u32>,
+    /// Up to where it kept no messages when that was last known.
+    released: Option<u32>,
 }
 
 /// The token of one ring, and the commit token before it.
@@ -100,18 +102,23 @@ impl TokenChecker {
         if is_before(token.seq, token.aru) {
             return fail("P8 no aru above the sequence", format!("its aru is {}", token.aru));
         }
-        if is_before(token.own_aru, token.aru) {
-            return fail("P8 no aru above what its sender has", format!("that is {}", token.own_aru));
+        if let Some(own) = token.own
+            && is_before(own.aru, token.aru)
+        {
+            return fail("P8 no aru above what its sender has", format!("that is {}", own.aru));
         }
         let arrived_aru = round.last.replace(token).map(|last| last.aru);
-        let before = round.visits.insert(node, Visit { sent: token, arrived_aru });
+        let before = round.visits.remove(&node);
+        let known = before.as_ref().and_then(|visit| visit.released);
+        let released = token.own.map(|own| own.released).or(known);
+        round.visits.insert(node, Visit { sent: token, arrived_aru, released });
         if !self.fresh.remove(&node)
-            && let Some(before) = before
-            && before.sent.released != token.released
+            && let Some((before, released)) = before.zip(released)
+            && before.released != Some(released)
         {
             let both = before.arrived_aru.zip(arrived_aru);
-            if both.is_none_or(|(a, b)| is_before(a, token.released) || is_before(b, token.released)) {
-                let why = format!("it forgot up to {}, the last two tokens said {both:?}", token.released);
+            if both.is_none_or(|(a, b)| is_before(a, released) || is_before(b, released)) {
+                let why = format!("it forgot up to {released}, the last two tokens said {both:?}");
                 return fail("P8 forgotten after two tokens", why);
             }
         }
@@ -123,16 +130,26 @@ impl TokenChecker {
 mod tests {
     use super::*;
     use crate::checker::testing::{judge, nodes, ring};
+    use crate::history::Holdings;
 
     fn token(id: u32, token_seq: u32, seq: u32, aru: u32) -> (u32, Event) {
-        let token = Token { ring: ring(1, 5), token_seq, seq, aru, own_aru: seq, released: 0 };
+        let token =
+            Token { ring: ring(1, 5), token_seq, seq, aru, own: Some(Holdings { aru: seq, released: 0 }) };
         (id, Event::Token(token))
     }
 
     /// The same, from a member with this aru that keeps nothing up to there.
     fn token_of(mut sent: (u32, Event), own: u32, forgotten: u32) -> (u32, Event) {
         if let Event::Token(token) = &mut sent.1 {
-            (token.own_aru, token.released) = (own, forgotten);
+            token.own = Some(Holdings { aru: own, released: forgotten });
+        }
+        sent
+    }
+
+    /// The same, from a member that gave up the ring at once.
+    fn last_token_of(mut sent: (u32, Event)) -> (u32, Event) {
+        if let Event::Token(token) = &mut sent.1 {
+            token.own = None;
         }
         sent
     }
@@ -185,6 +202,20 @@ mod tests {
         assert_eq!(forgets(&early), Err("P8 forgotten after two tokens"));
         let late = [rotation(1, 3), rotation(3, 9), rotation(5, 9)].concat();
         assert_eq!(forgets(&late), Ok(()));
+    }
+
+    #[test]
+    fn a_member_that_gives_up_the_ring_says_nothing_about_it_and_excuses_nothing() {
+        let given_up = [token(1, 1, 9, 3), token(2, 2, 9, 3), last_token_of(token(1, 3, 9, 3))];
+        assert_eq!(verdict(&given_up), Ok(()));
+        let then = |next: (u32, Event)| verdict(&[&given_up[..], &[token(2, 4, 9, 3), next]].concat());
+        assert_eq!(then(token_of(token(1, 5, 9, 3), 9, 3)), Ok(()));
+        assert_eq!(then(token_of(token(1, 5, 9, 3), 9, 4)), Err("P8 forgotten after two tokens"));
+        assert_eq!(then(token_of(token(1, 5, 9, 4), 3, 0)), Err("P8 no aru above what its sender has"));
+        // the token itself is judged as any other
+        assert_eq!(then(last_token_of(token(1, 6, 9, 3))), Err("P8 one token alive per ring"));
+        assert_eq!(then(last_token_of(token(1, 5, 8, 3))), Err("P8 the token never goes back"));
+        assert_eq!(then(last_token_of(token(1, 5, 9, 10))), Err("P8 no aru above the sequence"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use membership_core::{
     srp::{
-        Destination,
+        Destination, RingProgress,
         message::{OrfToken, Packet, TYPE_MCAST, TYPE_OFFSET, decode, encode},
     },
     stack::Input,
@@ -13,7 +13,7 @@ use membership_core::{
 
 use super::{Effect, MembershipDaemon};
 use crate::{
-    history::{Event, Token},
+    history::{Event, Holdings, Token},
     mutation::Mutation,
     rng::MILLION,
 };
@@ -60,9 +60,12 @@ impl MembershipDaemon {
     fn seen(&self, control: &Packet) -> Option<Event> {
         Some(match control {
             Packet::OrfToken(token) => {
-                let own = self.stack.progress();
                 let OrfToken { ring_id: ring, token_seq, seq, aru, .. } = *token;
-                Event::Token(Token { ring, token_seq, seq, aru, own_aru: own.aru, released: own.released })
+                // A daemon that was paused can send the token that it held and lose patience within one input.
+                // What it has is then that of the ring before, which says nothing about this one.
+                let RingProgress { ring: of, aru: own_aru, released } = self.stack.progress();
+                let own = (of == ring).then_some(Holdings { aru: own_aru, released });
+                Event::Token(Token { ring, token_seq, seq, aru, own })
             }
             Packet::MembCommitToken(token) => Event::CommitToken {
                 ring: token.ring_id,
