@@ -37,9 +37,8 @@ impl QuorumOptions {
     pub fn rule(self) -> QuorumRule {
         match self {
             Self { two_node: true, .. } => QuorumRule::TwoNode,
-            Self { last_man_standing: true, .. } | Self { auto_tie_breaker: true, .. } => {
-                QuorumRule::Concurrent
-            }
+            Self { auto_tie_breaker: true, .. } => QuorumRule::Concurrent,
+            Self { last_man_standing: true, .. } => QuorumRule::LastManStanding,
             _ => QuorumRule::Majority,
         }
     }

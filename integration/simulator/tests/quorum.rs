@@ -218,3 +218,39 @@ fn a_node_that_hears_only_itself_is_not_quorate() {
     scenario.expect(15 * SECOND, "it is alone", |now| now.share_a_ring(&[2]) && !now.is_quorate(2));
     scenario.ends_well();
 }
+
+/// Seeds 2484 and 5618: with `last_man_standing` a lost node that meets one of the survivors votes in the place of
+/// the missing ones. corosync does the same: without fencing this option does not keep a cluster in one piece.
+#[test]
+fn without_fencing_a_lost_node_that_meets_the_last_men_standing_is_a_second_primary() {
+    // given
+    let options = QuorumOptions { last_man_standing: true, ..QuorumOptions::default() };
+    let mut scenario = Scenario::formed_from(with_options(4, options));
+    scenario.partition(&[&[1, 2, 3], &[4]]);
+    scenario.expect(30 * SECOND, "three remain", |now| now.share_a_ring(&[1, 2, 3]) && !now.is_quorate(4));
+    scenario.pass(QuorumConfig::LAST_MAN_STANDING_WINDOW + SECOND);
+    // when
+    scenario.partition(&[&[1, 4], &[2, 3]]);
+    scenario.expect(30 * SECOND, "apart", |now| now.share_a_ring(&[1, 4]) && now.share_a_ring(&[2, 3]));
+    scenario.pass(5 * SECOND);
+    // then
+    assert!((1..=4).all(|id| scenario.now().is_quorate(id)));
+    scenario.ends_well();
+}
+
+/// The same before the window is over: expected votes are still those of the whole cluster.
+#[test]
+fn before_its_window_is_over_the_last_men_standing_are_as_many_as_ever() {
+    // given
+    let options = QuorumOptions { last_man_standing: true, ..QuorumOptions::default() };
+    let mut scenario = Scenario::formed_from(with_options(4, options));
+    scenario.partition(&[&[1, 2, 3], &[4]]);
+    scenario.expect(30 * SECOND, "three remain", |now| now.share_a_ring(&[1, 2, 3]) && now.is_quorate(1));
+    // when
+    scenario.partition(&[&[1, 4], &[2, 3]]);
+    scenario.expect(30 * SECOND, "apart", |now| now.share_a_ring(&[1, 4]) && now.share_a_ring(&[2, 3]));
+    scenario.pass(2 * QuorumConfig::LAST_MAN_STANDING_WINDOW);
+    // then
+    assert!((1..=4).all(|id| !scenario.now().is_quorate(id)));
+    scenario.ends_well();
+}

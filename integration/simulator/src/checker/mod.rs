@@ -14,13 +14,14 @@
 //! | `gather.rs` | P9: gathering comes to an end |
 //! | `groups.rs` | process groups: the same members at the same place |
 //! | `features.rs` | feature levels: one and the same on all members, that of the lowest |
-//! | `quorum.rs` | P10: no two disjoint quorate rings |
+//! | `quorum.rs`, `last_man_standing.rs` | P10: no two disjoint quorate rings |
 //! | `store.rs` | P11: one history of the store, no acknowledged write lost |
 //! | `liveness.rs` | P9, P2.3: after healing, one ring, quorate, in sync |
 
 mod features;
 mod gather;
 mod groups;
+mod last_man_standing;
 mod liveness;
 mod lives;
 mod membership;
@@ -90,6 +91,8 @@ pub trait Checker {
 /// All checkers of the safety phase.
 pub struct Checkers {
     all: Vec<Box<dyn Checker>>,
+    quorum: QuorumChecker,
+    store: StoreChecker,
 }
 
 impl Checkers {
@@ -107,9 +110,9 @@ impl Checkers {
                 Box::new(GatherChecker::default()),
                 Box::new(GroupChecker::default()),
                 Box::new(FeatureChecker::default()),
-                Box::new(QuorumChecker::new(quorum, votes.clone())),
-                Box::new(StoreChecker::new(votes.clone(), store)),
             ],
+            quorum: QuorumChecker::new(quorum, votes.clone()),
+            store: StoreChecker::new(votes.clone(), store),
         }
     }
 
@@ -118,7 +121,12 @@ impl Checkers {
     /// # Errors
     /// The first violation.
     pub fn observe(&mut self, observation: &Observation) -> Result<(), Violation> {
-        self.all.iter_mut().try_for_each(|checker| checker.observe(observation))
+        self.all.iter_mut().try_for_each(|checker| checker.observe(observation))?;
+        self.quorum.observe(observation)?;
+        if self.quorum.has_split() {
+            self.store.expect_two_histories();
+        }
+        self.store.observe(observation)
     }
 
     /// Asks each for what only the whole history shows.
@@ -126,7 +134,9 @@ impl Checkers {
     /// # Errors
     /// The first violation.
     pub fn finish(&mut self) -> Result<(), Violation> {
-        self.all.iter_mut().try_for_each(|checker| checker.finish())
+        self.all.iter_mut().try_for_each(|checker| checker.finish())?;
+        self.quorum.finish()?;
+        self.store.finish()
     }
 }
 

@@ -140,6 +140,15 @@ impl StoreChecker {
         }
     }
 
+    /// Two parts of the cluster may write from now on; also for what was asked before.
+    pub fn expect_two_histories(&mut self) {
+        if !std::mem::take(&mut self.rule.single_history) {
+            return;
+        }
+        self.writes.values_mut().for_each(|write| write.floor = 0);
+        self.reads.values_mut().for_each(|floor| *floor = 0);
+    }
+
     /// Highest version that was acknowledged so far.
     fn floor(&self) -> u64 {
         if !self.rule.single_history {
