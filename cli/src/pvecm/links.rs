@@ -153,7 +153,9 @@ impl LinkOptions {
     pub(super) fn links(&self) -> Result<Links, Error> {
         let mut links = self.links_with(&LegacyOptions::default())?;
         if !std::mem::take(&mut links.priorities).is_empty() {
-            links.notes.push("link priorities are those of the cluster's corosync.conf, not of one node".into());
+            links
+                .notes
+                .push("link priorities are those of the cluster's corosync.conf, not of one node".into());
         }
         Ok(links)
     }
@@ -228,7 +230,9 @@ impl LegacyOptions {
         match (self.rrp_mode, rings[1].is_some()) {
             (Some(RrpMode::None), true) => problems.push("rrp_mode: 'none' does not fit two rings".into()),
             (Some(RrpMode::Active), true) => {
-                notes.push("rrp_mode active: every packet is sent on both rings, which doubles the traffic".into());
+                notes.push(
+                    "rrp_mode active: every packet is sent on both rings, which doubles the traffic".into(),
+                );
             }
             (Some(RrpMode::Active | RrpMode::Passive), false) => {
                 notes.push("rrp_mode has no effect with one ring".into());
