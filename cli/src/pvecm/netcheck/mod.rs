@@ -23,7 +23,8 @@ mod summary;
 mod verdict;
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     time::Duration,
 };
 
@@ -134,10 +135,9 @@ impl Args {
         if !(self.loss_limit > 0.0 && self.loss_limit <= 100.0) {
             problems.push("loss-limit: more than 0 and at most 100".to_owned());
         }
-        let is_own = |address: &&IpAddr| UdpSocket::bind((**address, 0)).is_ok();
         let own: Vec<IpAddr> = match self.local {
             Some(local) => vec![local],
-            None => nodes.iter().filter(is_own).copied().collect(),
+            None => nodes.iter().filter(|address| is_own(**address)).copied().collect(),
         };
         let place = match own[..] {
             [local] => nodes.binary_search(&local).ok().and_then(|place| u8::try_from(place).ok()),
@@ -176,6 +176,19 @@ impl Args {
             overhead: OVERHEAD[usize::from(places.nodes[0].is_ipv6())],
         })
     }
+}
+
+/// Whether this node has the address: then the kernel would speak to it from itself. To bind it proves nothing where
+/// `net.ipv4.ip_nonlocal_bind` is set. Sends nothing.
+fn is_own(address: IpAddr) -> bool {
+    let any =
+        if address.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+    let source = || -> io::Result<SocketAddr> {
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect((address, 9))?;
+        socket.local_addr()
+    };
+    address.is_loopback() || source().is_ok_and(|source| source.ip() == address)
 }
 
 /// A hash of all that the nodes must agree on: FNV-1a over addresses, port and group.
