@@ -225,27 +225,27 @@ mod tests {
             let args = args(line);
             args.plan(&args.places().unwrap()).unwrap()
         };
-        let burst = plan("netcheck 127.0.0.1 192.0.2.1");
+        let burst = plan("netcheck 127.0.0.1 198.51.100.1");
         assert_eq!((burst.count, burst.interval), (10_000, Duration::from_millis(1)));
-        let soak = plan("netcheck 127.0.0.1 192.0.2.1 --soak");
+        let soak = plan("netcheck 127.0.0.1 198.51.100.1 --soak");
         assert_eq!(soak.interval * soak.count, Duration::from_secs(600));
     }
 
     #[test]
     fn a_node_finds_itself_and_the_order_of_the_addresses_does_not_matter() {
-        let one = args("netcheck 192.0.2.1 127.0.0.1").places().unwrap();
-        let other = args("netcheck 127.0.0.1 192.0.2.1").places().unwrap();
+        let one = args("netcheck 198.51.100.1 127.0.0.1").places().unwrap();
+        let other = args("netcheck 127.0.0.1 198.51.100.1").places().unwrap();
         assert_eq!((one.me, run_id(&one)), (other.me, run_id(&other)));
         assert_eq!(one.nodes[usize::from(one.me)], IpAddr::from([127, 0, 0, 1]));
-        let third = args("netcheck 127.0.0.1 192.0.2.2").places().unwrap();
+        let third = args("netcheck 127.0.0.1 198.51.100.2").places().unwrap();
         assert_ne!(run_id(&one), run_id(&third));
     }
 
     #[test]
     fn lists_that_make_no_sense_are_refused_with_the_reason() {
-        assert!(problem("netcheck 192.0.2.1 192.0.2.2").contains("none of them"));
+        assert!(problem("netcheck 198.51.100.1 198.51.100.2").contains("none of them"));
         assert!(problem("netcheck 127.0.0.1 127.0.0.2").contains("--local"));
-        assert!(problem("netcheck 127.0.0.1 192.0.2.1 --local 192.0.2.9").contains("not among"));
+        assert!(problem("netcheck 127.0.0.1 198.51.100.1 --local 198.51.100.9").contains("not among"));
         assert!(problem("netcheck 127.0.0.1 127.0.0.1 --local 127.0.0.1").contains("twice"));
         assert!(problem("netcheck 127.0.0.1 ::2 --group 10.0.0.1").contains("mixed"));
     }
