@@ -5,6 +5,7 @@
 
 use std::{
     fmt, io,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -82,6 +83,14 @@ pub enum Error {
     /// The answer cannot be printed.
     #[error("cannot write the answer")]
     WriteOutput(#[from] io::Error),
+    /// The network cannot be probed.
+    #[error("cannot probe the network from UDP {address}")]
+    Probe {
+        /// Where the probes come from.
+        address: SocketAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// The process cannot be set up.
     #[error("cannot start")]
     Start(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -165,6 +174,7 @@ impl Error {
                 report
             }
             Self::WriteOutput(_) => report("WRITE_OUTPUT", causes(self)),
+            Self::Probe { .. } => report("PROBE", causes(self)),
             Self::Start(_) => report("START", causes(self)),
         }
     }

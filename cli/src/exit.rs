@@ -1,6 +1,7 @@
 //! Exit statuses. Source: spec 1.
 //!
-//! `status` answers a question by its status: 0 quorate, 2 not quorate, 1 unknown. `nodes` and `expected` know 0
+//! `status` answers a question by its status: 0 quorate, 2 not quorate, 1 unknown; so does
+//! `netcheck`: 0 fit, 2 unfit. `nodes` and `expected` know 0
 //! and 1. All other commands, and every wrong usage, fail with 255.
 
 use std::process::ExitCode;
@@ -14,6 +15,8 @@ pub enum Exit {
     EngineFailed,
     /// `status`: the node is not quorate.
     NotQuorate,
+    /// `netcheck`: the network does not keep to the limits.
+    Unfit,
     /// Every other failure, usage included.
     Failed,
 }
@@ -25,7 +28,7 @@ impl Exit {
         match self {
             Self::Success => 0,
             Self::EngineFailed => 1,
-            Self::NotQuorate => 2,
+            Self::NotQuorate | Self::Unfit => 2,
             Self::Failed => 255,
         }
     }
@@ -43,7 +46,8 @@ mod tests {
 
     #[test]
     fn codes_are_those_of_pvecm() {
-        let codes = [Exit::Success, Exit::EngineFailed, Exit::NotQuorate, Exit::Failed].map(Exit::code);
-        assert_eq!(codes, [0, 1, 2, 255]);
+        let codes =
+            [Exit::Success, Exit::EngineFailed, Exit::NotQuorate, Exit::Unfit, Exit::Failed].map(Exit::code);
+        assert_eq!(codes, [0, 1, 2, 2, 255]);
     }
 }

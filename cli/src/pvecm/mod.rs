@@ -13,6 +13,7 @@ mod global;
 mod help;
 mod links;
 mod man;
+mod netcheck;
 mod nodes;
 mod run;
 mod status;
@@ -56,6 +57,7 @@ Exit status:
   0    success; status: the node is quorate
   1    status, nodes, expected: the engine cannot be reached or refuses
   2    status: the node is not quorate
+  2    netcheck: the network does not keep to the limits
   255  any other failure, wrong usage included
 
 Options may also be written with one dash (-votes 1) and with '-' or '_' between their words.";
@@ -69,6 +71,7 @@ pub(crate) enum Command {
     Nodes(nodes::Args),
     Expected(expected::Args),
     Delnode(delnode::Args),
+    Netcheck(netcheck::Args),
     Token(token::Args),
     Cfg(cfg::Args),
     Apiver(apiver::Args),

@@ -9,7 +9,8 @@ use std::{
 use clap::{CommandFactory, FromArgMatches};
 
 use super::{
-    Cli, Command, add, apiver, cfg, completion, create, delnode, expected, help, man, nodes, status, token,
+    Cli, Command, add, apiver, cfg, completion, create, delnode, expected, help, man, netcheck, nodes,
+    status, token,
 };
 use crate::{
     args::Options,
@@ -83,6 +84,7 @@ fn run(cli: Cli) -> Result<Exit, Error> {
         Command::Completion(args) => completion::run(&args, &mut out),
         Command::Man(args) => man::run(&args, &mut out),
         Command::Help(args) => help::run(&args, &mut out),
+        Command::Netcheck(args) => netcheck::run(&args, &mut out),
         command => client::block_on(&cli.global, name(&command), async |client| {
             call(command, client, &mut out).await
         }),
@@ -100,6 +102,7 @@ const fn name(command: &Command) -> &'static str {
         Command::Delnode(_) => "pvecm delnode",
         Command::Token(args) => args.name(),
         Command::Cfg(args) => args.name(),
+        Command::Netcheck(_) => "pvecm netcheck",
         Command::Apiver(_) | Command::Completion(_) | Command::Man(_) | Command::Help(_) => "pvecm",
     }
 }
@@ -119,6 +122,7 @@ async fn call(command: Command, client: &Client, out: &mut Output<'_>) -> Result
         Command::Completion(args) => completion::run(&args, out),
         Command::Man(args) => man::run(&args, out),
         Command::Help(args) => help::run(&args, out),
+        Command::Netcheck(args) => netcheck::run(&args, out),
     }
 }
 
