@@ -8,8 +8,8 @@ use std::{
 
 use bytes::Bytes;
 use config_store_core::{
-    Envelope, Expect, Extensions, Input, Loader, Message, Operation, OperationRequest, Output, QuorumView, Replica,
-    RequestId, RoundId, Settings, Signed, State,
+    Envelope, Expect, Extensions, Input, Loader, Message, Operation, OperationRequest, Output, QuorumView,
+    Replica, RequestId, RoundId, Settings, Signed, State,
 };
 use quorate_types::{NodeId, RingId};
 
@@ -77,13 +77,15 @@ impl<'a, 'b> Harness<'a, 'b> {
         match op % 32 {
             0 | 1 => {
                 let bits = self.feed.byte() | 1;
-                let members = (0..u32::from(NODES)).filter(|n| bits >> n & 1 == 1).map(|n| id(n + 1)).collect();
+                let members =
+                    (0..u32::from(NODES)).filter(|n| bits >> n & 1 == 1).map(|n| id(n + 1)).collect();
                 let ring = self.ring();
                 self.input(Input::Members { ring, members });
             }
             2 | 3 => {
                 let bits = self.feed.byte() | 1;
-                let (present, absent) = (0..u32::from(NODES)).map(|n| id(n + 1)).partition(|n| bits >> (n.get() - 1) & 1 == 1);
+                let (present, absent) =
+                    (0..u32::from(NODES)).map(|n| id(n + 1)).partition(|n| bits >> (n.get() - 1) & 1 == 1);
                 let present: Vec<NodeId> = present;
                 let view = QuorumView {
                     ring: self.ring(),
@@ -166,14 +168,22 @@ impl<'a, 'b> Harness<'a, 'b> {
         let (at, here) = (self.round, self.replica.epoch());
         let message = match message {
             Message::State { round, state } => Message::State { round: at.unwrap_or(round), state },
-            Message::IndexRequest { round, sums } => Message::IndexRequest { round: at.unwrap_or(round), sums },
-            Message::Want { round, last, inodes } => Message::Want { round: at.unwrap_or(round), last, inodes },
+            Message::IndexRequest { round, sums } => {
+                Message::IndexRequest { round: at.unwrap_or(round), sums }
+            }
+            Message::Want { round, last, inodes } => {
+                Message::Want { round: at.unwrap_or(round), last, inodes }
+            }
             Message::Piece { round, to, kind, first, last, bytes } => {
                 Message::Piece { round: at.unwrap_or(round), to, kind, first, last, bytes }
             }
-            Message::Ready { round, epoch, checksum } => Message::Ready { round: at.unwrap_or(round), epoch, checksum },
+            Message::Ready { round, epoch, checksum } => {
+                Message::Ready { round: at.unwrap_or(round), epoch, checksum }
+            }
             Message::Operation { head, content, .. } => Message::Operation { epoch: here, head, content },
-            Message::Part { request, index, content, .. } => Message::Part { epoch: here, request, index, content },
+            Message::Part { request, index, content, .. } => {
+                Message::Part { epoch: here, request, index, content }
+            }
             Message::OperationOfParts { request, parts, head, .. } => {
                 Message::OperationOfParts { epoch: here, request, parts, head }
             }

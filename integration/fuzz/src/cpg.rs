@@ -57,14 +57,17 @@ fn sequence(mut feed: Feed<'_>) {
         match op % 16 {
             0 => {
                 let bits = feed.byte() | 1;
-                members = (0..4).filter(|n| bits >> n & 1 == 1).filter_map(|n| NodeId::new(n + 1).ok()).collect();
-                let transitional: BTreeSet<_> = members.iter().copied().filter(|n| bits >> 4 & n.get() as u8 == 0).collect();
+                members =
+                    (0..4).filter(|n| bits >> n & 1 == 1).filter_map(|n| NodeId::new(n + 1).ok()).collect();
+                let transitional: BTreeSet<_> =
+                    members.iter().copied().filter(|n| bits >> 4 & n.get() as u8 == 0).collect();
                 cpg.start_sync(&transitional, &members);
                 assert!(!cpg.sync_messages().is_empty());
             }
             1 => {
                 cpg.activate();
-                let nodes = cpg.table().groups().flat_map(|(_, of_group)| of_group.iter().map(|member| member.node));
+                let nodes =
+                    cpg.table().groups().flat_map(|(_, of_group)| of_group.iter().map(|member| member.node));
                 let strangers = nodes.filter(|node| !members.contains(node)).count();
                 assert!(strangers == 0 || members.is_empty());
             }

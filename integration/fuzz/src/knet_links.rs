@@ -81,7 +81,11 @@ impl<'a, 'b> Harness<'a, 'b> {
         while !self.feed.is_empty() {
             self.step();
             let stats = self.links.stats();
-            assert!(stats.reassembly_bytes <= usize::from(HOSTS) * REASSEMBLY_MAX, "{}", stats.reassembly_bytes);
+            assert!(
+                stats.reassembly_bytes <= usize::from(HOSTS) * REASSEMBLY_MAX,
+                "{}",
+                stats.reassembly_bytes
+            );
             assert!(self.links.reachable().count() <= usize::from(HOSTS));
             assert!(self.links.data_mtu() > 0);
         }

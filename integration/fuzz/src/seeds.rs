@@ -37,8 +37,10 @@ pub fn all() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
             of_target.push(seed);
         }
     };
-    let clear: Vec<(u8, Bytes)> =
-        ["knet-3node-plain.pcap", "knet-2node-2links-passive.pcap"].iter().flat_map(|name| datagrams(name)).collect();
+    let clear: Vec<(u8, Bytes)> = ["knet-3node-plain.pcap", "knet-2node-2links-passive.pcap"]
+        .iter()
+        .flat_map(|name| datagrams(name))
+        .collect();
     let mut ring: Vec<Bytes> = hex_lines("packets.txt", 0);
     for (_, datagram) in &clear {
         put("knet_packet", datagram.to_vec());
@@ -62,7 +64,11 @@ pub fn all() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     }
     put("corosync_conf", include_bytes!("../seeds/three-nodes.conf").to_vec());
     put("join_token", token_body());
-    put("join_token", b"AB:CD:EF:01:23:45:67:89:AB:CD:EF:01:23:45:67:89:AB:CD:EF:01:23:45:67:89:AB:CD:EF:01:23:45:67:89".to_vec());
+    put(
+        "join_token",
+        b"AB:CD:EF:01:23:45:67:89:AB:CD:EF:01:23:45:67:89:AB:CD:EF:01:23:45:67:89:AB:CD:EF:01:23:45:67:89"
+            .to_vec(),
+    );
     for seed in store_messages() {
         put("config_store", seed);
     }
@@ -94,7 +100,9 @@ fn files(folder: &str) -> Vec<(String, Vec<u8>)> {
         .into_iter()
         .flatten()
         .flatten()
-        .filter_map(|entry| Some((entry.file_name().to_string_lossy().into_owned(), std::fs::read(entry.path()).ok()?)))
+        .filter_map(|entry| {
+            Some((entry.file_name().to_string_lossy().into_owned(), std::fs::read(entry.path()).ok()?))
+        })
         .collect();
     found.sort();
     found
@@ -133,7 +141,8 @@ fn datagrams(name: &str) -> Vec<(u8, Bytes)> {
 
 /// Recorded datagrams of nodes 2 and 3, with a timer now and then; see `knet_links`.
 fn links_seeds(clear: &[(u8, Bytes)], put: &mut impl FnMut(&'static str, Vec<u8>)) {
-    let to_node_1: Vec<_> = clear.iter().filter(|(_, datagram)| datagram.get(3).is_some_and(|node| *node > 1)).collect();
+    let to_node_1: Vec<_> =
+        clear.iter().filter(|(_, datagram)| datagram.get(3).is_some_and(|node| *node > 1)).collect();
     for (index, chunk) in to_node_1.chunks(SEQUENCE).enumerate() {
         for mode in [0, 1 | 16, 2 | 32] {
             let mut seed = vec![mode];
@@ -152,7 +161,11 @@ fn links_seeds(clear: &[(u8, Bytes)], put: &mut impl FnMut(&'static str, Vec<u8>
         }
     }
     // Two fragments of a packet, in disorder; a send that is cut; a change of keys.
-    put("knet_links", [&[0, 10, 0, 7, 2, 2, 100, 0, 10, 0, 7, 2, 1, 200, 0, 2, 255, 255][..], &[5, 15, 0, 0, 5, 3, 2]].concat());
+    put(
+        "knet_links",
+        [&[0, 10, 0, 7, 2, 2, 100, 0, 10, 0, 7, 2, 1, 200, 0, 2, 255, 255][..], &[5, 15, 0, 0, 5, 3, 2]]
+            .concat(),
+    );
 }
 
 fn crypto_seeds(put: &mut impl FnMut(&'static str, Vec<u8>)) {
@@ -211,7 +224,8 @@ fn message_seeds(ring: &[Bytes], put: &mut impl FnMut(&'static str, Vec<u8>)) {
     let from = quorate_types::NodeId::new(1).expect("not 0");
     for payload in &payloads {
         put("totempg", payload.to_vec());
-        messages.extend(assembler.accept(from, Phase::Normal, payload).into_iter().map(|whole| whole.message));
+        messages
+            .extend(assembler.accept(from, Phase::Normal, payload).into_iter().map(|whole| whole.message));
     }
     for chunk in payloads.chunks(SEQUENCE) {
         let mut seed = Vec::new();
@@ -247,7 +261,10 @@ fn message_seeds(ring: &[Bytes], put: &mut impl FnMut(&'static str, Vec<u8>)) {
     put("votequorum", votes);
     let info = NodeInfo { node: 2, votes: 1, expected_votes: 3, flags: NodeFlags::QUORATE };
     put("votequorum", info.to_wire().to_vec());
-    put("votequorum", Reconfigure { node: 2, value: 3, parameter: Parameter::ExpectedVotes }.to_wire().to_vec());
+    put(
+        "votequorum",
+        Reconfigure { node: 2, value: 3, parameter: Parameter::ExpectedVotes }.to_wire().to_vec(),
+    );
     let offer = membership_core::feature::Offer { level: 1, level_min: 0, features: 1 };
     let announcement = Announcement { ring: RingId { rep: 1, seq: 8 }, offer }.to_wire();
     put("features", announcement.to_vec());
@@ -295,9 +312,30 @@ fn store_messages() -> Vec<Vec<u8>> {
         Message::SyncStart { round, ring: RingId { rep: 1, seq: 4 }, participants: vec![node] },
         Message::IndexRequest { round, sums: vec![1, 2, 3] },
         Message::Want { round, last: true, inodes: vec![1, 2] },
-        Message::Piece { round, to: vec![node], kind: StreamKind::Delta, first: true, last: true, bytes: bytes.clone() },
-        Message::Piece { round, to: vec![node], kind: StreamKind::Index, first: true, last: true, bytes: bytes.clone() },
-        Message::Piece { round, to: vec![node], kind: StreamKind::Entries, first: true, last: true, bytes: bytes.clone() },
+        Message::Piece {
+            round,
+            to: vec![node],
+            kind: StreamKind::Delta,
+            first: true,
+            last: true,
+            bytes: bytes.clone(),
+        },
+        Message::Piece {
+            round,
+            to: vec![node],
+            kind: StreamKind::Index,
+            first: true,
+            last: true,
+            bytes: bytes.clone(),
+        },
+        Message::Piece {
+            round,
+            to: vec![node],
+            kind: StreamKind::Entries,
+            first: true,
+            last: true,
+            bytes: bytes.clone(),
+        },
         Message::SyncRequest,
         Message::Operation { epoch, head: head.clone(), content: bytes.clone() },
         Message::Part { epoch, request, index: 0, content: bytes },

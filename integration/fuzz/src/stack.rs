@@ -105,7 +105,8 @@ impl<'a, 'b> Harness<'a, 'b> {
                     0 => Packet::TokenHoldCancel(TokenHoldCancel { nodeid: from, target_nodeid: 0, ring_id }),
                     _ => {
                         let ring_id = RingId { rep: from.get(), seq: self.feed.long() };
-                        let detect = MembMergeDetect { nodeid: from, target_nodeid: 0, system_from: from, ring_id };
+                        let detect =
+                            MembMergeDetect { nodeid: from, target_nodeid: 0, system_from: from, ring_id };
                         Packet::MembMergeDetect(detect)
                     }
                 };
@@ -191,7 +192,8 @@ impl<'a, 'b> Harness<'a, 'b> {
 
     fn members(&mut self) -> Vec<NodeId> {
         let bits = u32::from(self.feed.byte());
-        let members: BTreeSet<_> = (1..=8).filter(|n| bits >> (n - 1) & 1 == 1).map(id).chain([id(ME)]).collect();
+        let members: BTreeSet<_> =
+            (1..=8).filter(|n| bits >> (n - 1) & 1 == 1).map(id).chain([id(ME)]).collect();
         members.into_iter().collect()
     }
 
@@ -226,7 +228,16 @@ impl<'a, 'b> Harness<'a, 'b> {
                 let memb_index = index.unwrap_or_default() as u32;
                 let nodeid = self.feed.node(NODES);
                 let token_seq = self.near(0);
-                MembCommitToken { nodeid, target_nodeid: 0, token_seq, ring_id, retrans_flg: 0, memb_index, members, entries }
+                MembCommitToken {
+                    nodeid,
+                    target_nodeid: 0,
+                    token_seq,
+                    ring_id,
+                    retrans_flg: 0,
+                    memb_index,
+                    members,
+                    entries,
+                }
             }
         };
         self.input(Input::Datagram(encode(&Packet::MembCommitToken(token))));
@@ -274,7 +285,13 @@ impl<'a, 'b> Harness<'a, 'b> {
                 target_nodeid: 0,
                 system_from: from,
                 ring_seq: gathering.ring.seq,
-                proc_list: members.iter().copied().chain(gathering.gathering).collect::<BTreeSet<_>>().into_iter().collect(),
+                proc_list: members
+                    .iter()
+                    .copied()
+                    .chain(gathering.gathering)
+                    .collect::<BTreeSet<_>>()
+                    .into_iter()
+                    .collect(),
                 failed_list: gathering.failed,
             };
             self.input(Input::Datagram(encode(&Packet::MembJoin(join))));
@@ -283,7 +300,8 @@ impl<'a, 'b> Harness<'a, 'b> {
             let status = self.stack.status().ring;
             match status.state {
                 StateName::Gather if status.gathering.first() != Some(&id(ME)) => {
-                    let members: Vec<_> = status.gathering.iter().copied().filter(|n| !status.failed.contains(n)).collect();
+                    let members: Vec<_> =
+                        status.gathering.iter().copied().filter(|n| !status.failed.contains(n)).collect();
                     let Some(index) = members.iter().position(|n| *n == id(ME)) else { return };
                     let token = MembCommitToken {
                         nodeid: members[0],
@@ -345,7 +363,9 @@ impl<'a, 'b> Harness<'a, 'b> {
                 let delivery = if op & 128 == 0 { Guarantee::Agreed } else { Guarantee::Safe };
                 Input::GroupJoin { client, pid: 7 + client as u32, group, delivery }
             }
-            4..=7 => Input::GroupMulticast { client, payload: vec![op; usize::from(self.feed.short())].into() },
+            4..=7 => {
+                Input::GroupMulticast { client, payload: vec![op; usize::from(self.feed.short())].into() }
+            }
             8 => Input::GroupLeave { client, reason: LeaveReason::Leave },
             9 => Input::GroupLeave { client, reason: LeaveReason::ProcessDown },
             10 => Input::ServiceAttach { service: VOTEQUORUM },
@@ -420,7 +440,8 @@ impl<'a, 'b> Harness<'a, 'b> {
         assert!(status.feature_levels.keys().all(|node| known.contains(node)), "features of strangers");
         if status.synchronised {
             let groups = self.stack.groups().groups();
-            let strangers = groups.flat_map(|(_, of)| of).filter(|member| !known.contains(&member.node)).count();
+            let strangers =
+                groups.flat_map(|(_, of)| of).filter(|member| !known.contains(&member.node)).count();
             assert_eq!(strangers, 0, "strangers in groups");
         }
     }

@@ -1,7 +1,9 @@
 //! A packet that decodes is encoded to what was there, but for what a sender leaves open; and back.
 
 use bytes::Bytes;
-use membership_core::srp::message::{PROCESSORS_MAX, Packet, RTR_MAX, TYPE_MCAST, TYPE_OFFSET, decode, encode};
+use membership_core::srp::message::{
+    PROCESSORS_MAX, Packet, RTR_MAX, TYPE_MCAST, TYPE_OFFSET, decode, encode,
+};
 
 use crate::heap;
 

@@ -35,7 +35,8 @@ fn engine(mut feed: Feed<'_>) {
     while !feed.is_empty() {
         let input = match feed.byte() % 16 {
             0 => {
-                let members: Vec<_> = [me].into_iter().chain((0..feed.byte() % 4).map(|_| feed.node(5))).collect();
+                let members: Vec<_> =
+                    [me].into_iter().chain((0..feed.byte() % 4).map(|_| feed.node(5))).collect();
                 Input::SyncStarted { ring: ring(&mut feed), transitional: vec![me], members }
             }
             1 => Input::SyncActivated { ring: ring(&mut feed) },
