@@ -50,12 +50,27 @@ impl Ring {
         if !wanted {
             return self.drop_packet(Drop::WrongState);
         }
+        if !self.is_from_member(&mcast) {
+            return self.drop_packet(Drop::ForeignMessage);
+        }
         if let Err(reason) = self.order.receive(Stored { raw, mcast }) {
             return self.drop_packet(reason);
         }
         if matches!(self.state, State::Operational) {
             self.deliver_contiguous();
         }
+    }
+
+    /// Whether originator and sender are in the ring that the message claims to belong to: layers above keep something
+    /// for every originator, so their number must be bounded.
+    ///
+    /// Differs: corosync takes any originator.
+    fn is_from_member(&self, mcast: &Mcast) -> bool {
+        let members = match &self.state {
+            State::Recovery(recovery) => &recovery.members,
+            _ => &self.members,
+        };
+        members.contains(&mcast.nodeid) && members.contains(&mcast.system_from)
     }
 
     /// Delivers in order until a message is missing.

@@ -215,8 +215,9 @@ impl Ring {
         for raw in recovered {
             match message::decode(&raw) {
                 Ok(Packet::Mcast(mcast)) => {
-                    // Members of other old rings recover their own messages: not ours.
-                    if mcast.ring_id == old.ring_id {
+                    // Members of other old rings recover their own messages: not ours. Nor is one whose
+                    // originator never was in the old ring.
+                    if mcast.ring_id == old.ring_id && self.members.contains(&mcast.nodeid) {
                         // A copy of what is here already is the usual case.
                         let _ = old.receive(Stored { raw, mcast });
                     }

@@ -19,7 +19,8 @@ pub enum Drop {
     TooLong,
     /// A token, commit token or cancel of another ring.
     ForeignRing,
-    /// A message of another ring, in a state that ignores it, or a late copy from an earlier ring.
+    /// A message of another ring, in a state that ignores it, or a late copy from an earlier ring; or of this ring,
+    /// from a node that is no member of it.
     ForeignMessage,
     /// A copy of a token that was handled already.
     DuplicateToken,

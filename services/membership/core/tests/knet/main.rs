@@ -5,6 +5,7 @@
 mod captures;
 mod hostile;
 mod mtu;
+mod mutations;
 mod network;
 mod pcap;
 mod states;

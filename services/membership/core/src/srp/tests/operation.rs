@@ -259,3 +259,18 @@ fn message_beyond_the_queue_is_refused_and_counted() {
     assert_eq!(bench.rings[&1].queue_room(Phase::Normal), 0);
     assert_eq!(bench.rings[&1].stats().dropped(Drop::QueueFull), 1);
 }
+
+#[test]
+fn a_message_whose_originator_is_no_member_of_its_ring_is_dropped() {
+    let (mut bench, token) = second_of_two();
+    let mut forged = mcast(1, token.ring_id, token.seq + 1, "in the name of a stranger");
+    forged.nodeid = id(77);
+    let stranger = mcast(77, token.ring_id, token.seq + 1, "of a stranger");
+
+    bench.packet(2, &Packet::Mcast(forged));
+    bench.packet(2, &Packet::Mcast(stranger));
+
+    assert_eq!(bench.state(2), StateName::Operational);
+    assert_eq!(bench.rings[&2].stats().dropped(Drop::ForeignMessage), 2);
+    assert_eq!(bench.rings[&2].status().high_seq_received, token.seq);
+}
