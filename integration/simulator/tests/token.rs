@@ -170,6 +170,38 @@ fn the_aru_falls_with_a_loss_and_rises_when_it_is_made_good() {
     scenario.ends_well();
 }
 
+/// A representative that was paused with the token in a recovery that cannot end sends it on and loses patience
+/// at once. What it has then are the messages of the old ring: nothing that this token could be judged by.
+#[test]
+fn a_token_sent_in_the_moment_of_giving_up_its_ring_is_not_judged_by_the_old_one() {
+    // given: a message too long for the network, which 2 and 3 therefore lack, in a ring that has forgotten others
+    let mut scenario = Scenario::formed(3);
+    scenario.send(1, 100);
+    scenario.pass(5 * SECOND);
+    scenario.links(Quality { bytes_max: 1000, ..Quality::PERFECT });
+    scenario.send(1, 1300);
+    scenario.pass(SECOND);
+    scenario.crash(3);
+    scenario.expect(20 * SECOND, "1 and 2 try to recover it", |now| {
+        [1, 2].iter().all(|id| now.ring_state(*id) == Some(StateName::Recovery))
+    });
+    scenario.pass(SECOND);
+    // when
+    scenario.pause(1);
+    scenario.pass(20 * SECOND);
+    scenario.resume(1);
+    scenario.pass(Duration::from_millis(1));
+    // then
+    let last = scenario.wire().iter().rev().find_map(|observation| match observation.event {
+        Event::Token(token) if observation.node.get() == 1 => Some(token),
+        _ => None,
+    });
+    assert_eq!(last.unwrap().own, None);
+    scenario.links(Quality::PERFECT);
+    scenario.expect(60 * SECOND, "one ring", |now| now.share_a_ring(&[1, 2]));
+    scenario.ends_well();
+}
+
 /// Scenario 38: who left with the last ring is not waited for when the next one is formed.
 #[test]
 fn a_node_that_left_is_not_in_the_next_gathering() {
