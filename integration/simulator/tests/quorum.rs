@@ -230,6 +230,7 @@ fn without_fencing_a_lost_node_that_meets_the_last_men_standing_is_a_second_prim
     scenario.expect(30 * SECOND, "three remain", |now| now.share_a_ring(&[1, 2, 3]) && !now.is_quorate(4));
     scenario.pass(QuorumConfig::LAST_MAN_STANDING_WINDOW + SECOND);
     // when
+    scenario.join_again();
     scenario.partition(&[&[1, 4], &[2, 3]]);
     scenario.expect(30 * SECOND, "apart", |now| now.share_a_ring(&[1, 4]) && now.share_a_ring(&[2, 3]));
     scenario.pass(5 * SECOND);
@@ -247,6 +248,7 @@ fn before_its_window_is_over_the_last_men_standing_are_as_many_as_ever() {
     scenario.partition(&[&[1, 2, 3], &[4]]);
     scenario.expect(30 * SECOND, "three remain", |now| now.share_a_ring(&[1, 2, 3]) && now.is_quorate(1));
     // when
+    scenario.join_again();
     scenario.partition(&[&[1, 4], &[2, 3]]);
     scenario.expect(30 * SECOND, "apart", |now| now.share_a_ring(&[1, 4]) && now.share_a_ring(&[2, 3]));
     scenario.pass(2 * QuorumConfig::LAST_MAN_STANDING_WINDOW);
