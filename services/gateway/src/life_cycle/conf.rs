@@ -17,7 +17,7 @@ use crate::{
 
 /// `totem.token` of a new cluster, in milliseconds: how long the ring waits for its token before it asks
 /// who is gone. Corosync 3 waits 3000, for networks that lose packets for seconds and for nodes that
-/// stall. A ring of Quorate nodes runs its token on a thread of its own with real-time priority, so
+/// stall. A ring of Quorate nodes runs its token on a thread of its own, in real time where it may, so
 /// that one second of silence means a dead node or a dead network: about 1000 rotations on a LAN.
 pub const TOKEN_MS: u32 = 1000;
 /// `totem.token_coefficient` of a new cluster, in milliseconds per node above two. Source: pvecm
