@@ -31,9 +31,10 @@ use crate::{
     handle::{Command, Write},
     identity::{Identity, IdentitySource},
     metrics::StoreMetrics,
-    opening, read, refusal,
+    opening, refusal,
     rocks::StoreError,
     store_thread::{StoreThread, Written},
+    view::View,
     votes,
     watchers::Watchers,
 };
@@ -47,6 +48,8 @@ const NO_BATCH: BatchId = 0;
 pub(crate) struct Parts {
     pub(crate) store_path: PathBuf,
     pub(crate) identities: IdentitySource,
+    /// The tree as readers see it.
+    pub(crate) view: View,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) group: mpsc::Receiver<GroupInput>,
     pub(crate) quorum: mpsc::Receiver<Option<QuorumStatus>>,
@@ -102,6 +105,7 @@ impl Driver {
         let identity = parts.identities.read()?;
         let (opened, failure) = opening::open_or_read(&parts.store_path, &identity)?;
         tracing::info!(version = opened.replica.tree().version(), checksum = %opened.replica.tree().checksum(), standalone = identity.node.is_none(), "replica loaded");
+        parts.view.reset(opened.replica.tree().clone());
         let mut driver = Self {
             parts,
             identity,
@@ -166,19 +170,13 @@ impl Driver {
 
     async fn command(&mut self, command: Command) {
         match command {
-            Command::Get { path, answer } => {
-                let _ = answer.send(read::get(self.replica.tree(), &path));
-            }
-            Command::List { path, recursive, after, limit, answer } => {
-                let _ = answer.send(read::list(self.replica.tree(), &path, recursive, &after, limit));
-            }
             Command::Write { write, answer } => self.write(write, answer),
             Command::Barrier { deadline, answer } => {
                 let handle = self.next_handle(Waiting::Barrier(answer));
                 self.feed(Input::Barrier { handle, id: RequestId(rand::random()), deadline });
             }
             Command::Watch { prefix, after, answer } => {
-                let _ = answer.send(self.watchers.add(&self.replica, prefix, after));
+                let _ = answer.send(self.watchers.add(&self.replica, &self.parts.view.tree(), prefix, after));
             }
             Command::Status { answer } => {
                 let _ = answer.send(self.status());
@@ -311,6 +309,7 @@ impl Driver {
     fn install(&mut self, identity: Identity) -> Result<(), Error> {
         let opened = opening::open(&self.parts.store_path, &identity)?;
         self.replica = opened.replica;
+        self.parts.view.reset(self.replica.tree().clone());
         self.store = opened.store;
         self.written = opened.written;
         self.conflict_entries = opened.conflict_entries;
@@ -367,6 +366,7 @@ impl Driver {
                 }
                 Output::Reply { handle, reply } => self.reply(handle, reply),
                 Output::Performed { envelope, result, .. } => self.performed(&envelope, result.is_ok()),
+                Output::Certain(steps) => self.parts.view.follow(steps),
                 Output::Changed(changes) => self.changed(&changes),
                 Output::WatchReset { version } => {
                     self.watchers.reset(version);
@@ -414,7 +414,7 @@ impl Driver {
             .map_err(|error| refusal::explain(error, self.votes.as_ref(), self.store_failure.as_deref()));
         match waiting {
             Waiting::Write(answer) => {
-                let tree = self.replica.tree();
+                let tree = self.parts.view.tree();
                 let entry = |inode| Some(convert::entry(&tree.path_of(inode)?, tree.entry(inode)?));
                 let _ = answer.send(reply.map(|applied| (applied.clone(), entry(applied.inode))));
             }
@@ -441,7 +441,7 @@ impl Driver {
     }
 
     fn changed(&mut self, changes: &[Change]) {
-        self.watchers.tell(changes, &self.replica);
+        self.watchers.tell(changes, &self.parts.view.tree());
         let touches_conf = |path: &ConfigPath| path.as_str() == COROSYNC_CONF;
         if changes.iter().any(|change| touches_conf(&change.path)) {
             self.follow_conf();
@@ -464,6 +464,10 @@ impl Driver {
 
     async fn publish(&mut self) {
         self.parts.metrics.publish(&self.replica);
+        self.parts.view.set_writable(matches!(
+            self.replica.state(),
+            State::Local | State::Synchronising | State::Synced
+        ));
         if self.replica.state() == State::Failed {
             self.parts.health.set(crate::SERVICE, false).await;
         }

@@ -29,6 +29,8 @@ use crate::{
     convert,
     error::Error,
     handle::{Burst, ReplicaHandle, Watch, Write},
+    read,
+    view::View,
 };
 
 /// Entries of a list answer unless asked otherwise, and at most.
@@ -47,12 +49,13 @@ const WATCH_ANSWERS_MAX: usize = 16;
 #[derive(Clone)]
 pub(crate) struct Grpc {
     replica: ReplicaHandle,
+    view: View,
     membership: DaemonChannel,
 }
 
 impl Grpc {
-    pub(crate) fn new(replica: ReplicaHandle, membership: DaemonChannel) -> Self {
-        Self { replica, membership }
+    pub(crate) fn new(replica: ReplicaHandle, view: View, membership: DaemonChannel) -> Self {
+        Self { replica, view, membership }
     }
 
     /// Asks the ring whether it could run with what is to become corosync.conf: only it knows transports, timers, keys
@@ -61,7 +64,7 @@ impl Grpc {
         let content = match operation {
             Operation::Put { path, content, .. } if path.as_str() == COROSYNC_CONF => content.clone(),
             Operation::Rename { from, to, .. } if to.as_str() == COROSYNC_CONF => {
-                match self.replica.get(from.clone()).await {
+                match read::get(&self.view.tree(), from) {
                     Ok((_, content)) => content,
                     // The rename itself says what is wrong.
                     Err(_) => return Ok(()),
@@ -116,9 +119,9 @@ impl Grpc {
         Ok(last)
     }
 
-    async fn entry_of(&self, path: &ConfigPath) -> Result<Entry, Error> {
+    fn entry_of(&self, path: &ConfigPath) -> Result<Entry, Error> {
         let Some(parent) = path.parent() else { return Err(Error::Entry(OperationError::IsRoot)) };
-        let siblings = self.replica.list(parent, false, String::new(), usize::MAX).await?;
+        let siblings = read::list(&self.view.tree(), &parent, false, "", usize::MAX)?;
         let found = siblings.into_iter().find(|entry| entry.path == path.as_str());
         found.ok_or_else(|| Error::Entry(OperationError::NotFound { path: path.clone() }))
     }
@@ -175,7 +178,7 @@ impl ConfigService for Grpc {
         if request.linearizable {
             self.replica.barrier(deadline).await?;
         }
-        let (entry, content) = self.replica.get(path).await?;
+        let (entry, content) = read::get(&self.view.tree(), &path)?;
         Ok(Response::new(GetResponse { entry: Some(entry), content }))
     }
 
@@ -213,7 +216,8 @@ impl ConfigService for Grpc {
             Ok(size) => size.min(PAGE_SIZE_MAX),
             Err(_) => PAGE_SIZE_MAX,
         };
-        let mut entries = self.replica.list(path, request.recursive, request.page_token, limit + 1).await?;
+        let mut entries =
+            read::list(&self.view.tree(), &path, request.recursive, &request.page_token, limit + 1)?;
         let more = entries.len() > limit;
         entries.truncate(limit);
         let next_page_token =
@@ -234,7 +238,7 @@ impl ConfigService for Grpc {
         };
         let entry = match entry {
             Some(entry) => entry,
-            None => must_be_directory(self.entry_of(&path).await?, path)?,
+            None => must_be_directory(self.entry_of(&path)?, path)?,
         };
         Ok(Response::new(MkdirResponse { entry: Some(entry) }))
     }

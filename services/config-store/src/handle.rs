@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
 use config_store_core::{Applied, ConfigPath, Operation, RequestId, TraceContext};
 use quorate_proto::config::v1::{Change, Entry, GetStatusResponse};
 use tokio::sync::{mpsc, oneshot};
@@ -27,8 +26,6 @@ pub(crate) struct Write {
 
 /// What the driver is asked to do.
 pub(crate) enum Command {
-    Get { path: ConfigPath, answer: Answer<(Entry, Bytes)> },
-    List { path: ConfigPath, recursive: bool, after: String, limit: usize, answer: Answer<Vec<Entry>> },
     Write { write: Write, answer: Answer<(Applied, Option<Entry>)> },
     Barrier { deadline: Instant, answer: Answer<()> },
     Watch { prefix: ConfigPath, after: Option<u64>, answer: Answer<Watch> },
@@ -62,20 +59,6 @@ impl ReplicaHandle {
         let (answer, answered) = oneshot::channel();
         self.commands.send(make(answer)).await.map_err(|_| Error::Stopped)?;
         answered.await.map_err(|_| Error::Stopped)
-    }
-
-    pub(crate) async fn get(&self, path: ConfigPath) -> Result<(Entry, Bytes), Error> {
-        self.ask(|answer| Command::Get { path, answer }).await?
-    }
-
-    pub(crate) async fn list(
-        &self,
-        path: ConfigPath,
-        recursive: bool,
-        after: String,
-        limit: usize,
-    ) -> Result<Vec<Entry>, Error> {
-        self.ask(|answer| Command::List { path, recursive, after, limit, answer }).await?
     }
 
     pub(crate) async fn write(&self, write: Write) -> Result<(Applied, Option<Entry>), Error> {

@@ -10,12 +10,14 @@
 //! | file | holds |
 //! |---|---|
 //! | `driver.rs` | the one task that owns the replica |
+//! | `view.rs` | the tree as readers see it |
 //! | `rocks.rs`, `store_thread.rs`, `opening.rs` | RocksDB, the thread that writes to it, and how it is opened |
 //! | `group.rs`, `group_events.rs` | the process group of all replicas |
 //! | `quorum.rs`, `votes.rs` | the votes |
 //! | `identity.rs` | which node of which cluster this is |
 //! | `local_conf.rs`, `conf_guard.rs` | the local copy of corosync.conf; what may become the cluster's |
 //! | `grpc.rs`, `handle.rs`, `read.rs`, `watchers.rs`, `convert.rs` | `ConfigService` |
+//! | `generated.rs` | the files that are made up when they are read |
 //! | `refusal.rs`, `error.rs` | what a refused write says |
 //! | `metrics.rs` | what observers see |
 
@@ -23,6 +25,7 @@ mod conf_guard;
 mod convert;
 mod driver;
 mod error;
+mod generated;
 mod group;
 mod group_events;
 mod grpc;
@@ -36,11 +39,13 @@ mod read;
 mod refusal;
 pub mod rocks;
 mod store_thread;
+mod view;
 mod votes;
 mod watchers;
 
 use std::sync::Arc;
 
+use config_store_core::Tree;
 use quorate_daemon::{Daemon, Failure, Server, Tasks, client::daemon_channel};
 use quorate_proto::config::v1::config_service_server::{ConfigServiceServer, SERVICE_NAME};
 use tokio::sync::{Notify, mpsc, watch};
@@ -50,6 +55,7 @@ use handle::{COMMANDS_MAX, ReplicaHandle};
 use identity::IdentitySource;
 use local_conf::Readers;
 use metrics::StoreMetrics;
+use view::View;
 
 /// The service whose health this daemon reports.
 pub(crate) const SERVICE: &str = SERVICE_NAME;
@@ -64,8 +70,10 @@ const INPUTS_MAX: usize = 256;
 /// A configuration or store that cannot be used, a socket that cannot be bound, or a task that failed.
 pub async fn run(daemon: Daemon) -> Result<(), Failure> {
     let (commands, command_queue) = mpsc::channel(COMMANDS_MAX);
+    let view = View::new(Tree::new());
     let service = ConfigServiceServer::new(grpc::Grpc::new(
         ReplicaHandle { commands },
+        view.clone(),
         daemon_channel(&daemon.root, "membershipd"),
     ))
     .max_decoding_message_size(MESSAGE_MAX)
@@ -81,6 +89,7 @@ pub async fn run(daemon: Daemon) -> Result<(), Failure> {
     let parts = Parts {
         store_path: daemon.state_dir().join("tree"),
         identities: IdentitySource::new(&daemon),
+        view,
         commands: command_queue,
         group,
         quorum,

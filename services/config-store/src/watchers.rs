@@ -1,6 +1,6 @@
 //! Who watches the tree: each gets what it missed, then every burst of changes below its prefix.
 
-use config_store_core::{Change, ConfigPath, Replica};
+use config_store_core::{Change, ConfigPath, Replica, Tree};
 use prost::Message as _;
 use quorate_proto::config::v1 as proto;
 use tokio::sync::mpsc::{self, error::TrySendError};
@@ -30,6 +30,7 @@ impl Watchers {
     pub(crate) fn add(
         &mut self,
         replica: &Replica,
+        tree: &Tree,
         prefix: ConfigPath,
         after: Option<u64>,
     ) -> Result<Watch, Error> {
@@ -40,7 +41,7 @@ impl Watchers {
                 .map_err(|compacted| Error::Compacted { oldest: compacted.oldest })?,
             None => Vec::new(),
         };
-        let backlog = bursts(&missed, &prefix, replica, version);
+        let backlog = bursts(&missed, &prefix, tree, version);
         // One place is kept for the error that ends the stream of a slow reader.
         let (sender, bursts) = mpsc::channel(BURSTS_MAX + 1);
         self.0.push(Watcher { prefix, bursts: sender });
@@ -48,10 +49,10 @@ impl Watchers {
     }
 
     /// Tells everybody what changed.
-    pub(crate) fn tell(&mut self, changes: &[Change], replica: &Replica) {
+    pub(crate) fn tell(&mut self, changes: &[Change], tree: &Tree) {
         let Some(version) = changes.last().map(|change| change.version) else { return };
         self.0.retain(|watcher| {
-            let bursts = bursts(changes, &watcher.prefix, replica, version);
+            let bursts = bursts(changes, &watcher.prefix, tree, version);
             bursts.into_iter().all(|burst| watcher.send(burst))
         });
     }
@@ -77,9 +78,9 @@ impl Watcher {
 }
 
 /// The changes below a prefix; what is told with the last of them is everything up to `version`.
-fn bursts(changes: &[Change], prefix: &ConfigPath, replica: &Replica, version: u64) -> Vec<Burst> {
+fn bursts(changes: &[Change], prefix: &ConfigPath, tree: &Tree, version: u64) -> Vec<Burst> {
     let wanted = changes.iter().filter(|change| convert::concerns(change, prefix));
-    split(wanted.map(|change| convert::change(change, replica.tree())), version)
+    split(wanted.map(|change| convert::change(change, tree)), version)
 }
 
 /// At least one burst, each with so many changes as fit into one message. Changes of one version stay together: whoever

@@ -257,7 +257,7 @@ impl ConfigDaemon {
                     self.observe(Event::Performed(write));
                 }
             }
-            Output::Performed { .. } | Output::Adopted { .. } => {}
+            Output::Performed { .. } | Output::Adopted { .. } | Output::Certain(_) => {}
         }
     }
 

@@ -14,7 +14,7 @@ use crate::{
     path::ConfigPath,
     quorum::QuorumView,
     request::{Applied, Handle, OperationRequest, Reply},
-    tree::OperationError,
+    tree::{OperationError, Replacement},
 };
 
 /// What happened. The driver drains all outputs after each input.
@@ -105,6 +105,11 @@ pub enum Output {
         /// Whether its request had been performed before.
         repeated: bool,
     },
+    /// Steps of the tree that can no longer be lost, in order: for readers, who follow them ([`Tree::follow`]). Before
+    /// the replies and the changes that they are about.
+    ///
+    /// [`Tree::follow`]: crate::Tree::follow
+    Certain(Vec<Replacement>),
     /// Changes that can no longer be lost, each version once and in order: for watchers.
     Changed(Vec<Change>),
     /// The watchers' place in history is gone (compacted, or the history was replaced after an override

@@ -118,7 +118,7 @@ pub use request::{Applied, Handle, OperationRequest, QUEUE_BYTES_MAX, QUEUE_MAX,
 pub use stats::Stats;
 pub use sync::{CatchUp, catch_up, next_epoch, winner};
 pub use tree::{
-    EMPTY_VERSION, ENTRIES_MAX, Effect, FILE_MAX, LOCK_DIRECTORY, OperationError, ReplaceError, Replacement,
-    Root, TREE_BYTES_MAX, Touched, Tree,
+    EMPTY_VERSION, ENTRIES_MAX, Effect, FILE_MAX, LOCK_DIRECTORY, OperationError, Place, ReplaceError,
+    Replacement, Root, TREE_BYTES_MAX, Touch, Touched, Tree,
 };
 pub use wire::WireError;

@@ -136,9 +136,10 @@ fn run(seed: u64, steps: usize) -> (usize, usize, usize) {
         let replicas = world.machines.values().filter_map(|machine| machine.replica.as_ref());
         world.all_synced() && world.same_trees() && replicas.map(|r| r.pending_requests()).sum::<usize>() == 0
     });
-    for machine in world.machines.values() {
+    for (id, machine) in &world.machines {
         let replica = machine.replica.as_ref().unwrap();
         world.checks.nothing_lost(replica);
+        world.checks.readers_see(*id, replica);
         assert_eq!(replica.committed(), replica.tree().version());
     }
     assert_eq!((world.checks.divergences, world.checks.resets), (0, 0));

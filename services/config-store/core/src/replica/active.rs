@@ -117,6 +117,7 @@ impl Replica {
         head: &[u8],
     ) -> Result<Applied, OperationError> {
         let effect = self.tree.apply(envelope.origin, envelope.mtime, &envelope.operation)?;
+        self.uncertain.performed(&self.tree, &effect);
         let record = Record::new(epoch, self.log.chain(), envelope, head, &effect);
         let applied = Applied::of(&record);
         self.epoch = epoch;
@@ -252,6 +253,7 @@ impl Replica {
             return;
         }
         let from = std::mem::replace(&mut self.committed, version);
+        self.hand_out_certain();
         match self.log.changes(from, version) {
             Ok(changes) => self.outputs.push_back(Output::Changed(changes)),
             Err(_) => self.outputs.push_back(Output::WatchReset { version }),

@@ -168,6 +168,8 @@ impl Replica {
         self.builder.touch_meta();
         let (from, version) = (self.tree.version(), tree.version());
         self.tree = tree;
+        self.uncertain.replaced(&self.tree, changed.iter().chain(&removed).copied());
+        self.hand_out_certain();
         self.log = log;
         self.epochs = history.epochs;
         self.epoch = history.epoch;

@@ -14,6 +14,7 @@
 
 mod active;
 mod adopt;
+mod certain;
 mod phase;
 mod round;
 mod storing;
@@ -28,6 +29,7 @@ use bytes::Bytes;
 use quorate_types::NodeId;
 
 use self::{
+    certain::Uncertain,
     phase::{Group, Phase},
     storing::InFlight,
 };
@@ -92,6 +94,7 @@ pub struct Replica {
     promised: Epoch,
     conflicts: u64,
     committed: u64,
+    uncertain: Uncertain,
     phase: Phase,
     group: Option<Group>,
     view: Option<QuorumView>,
@@ -121,6 +124,7 @@ impl Replica {
             promised: image.promised,
             conflicts: image.conflicts,
             committed: image.committed,
+            uncertain: Uncertain::default(),
             phase: Phase::Detached,
             group: None,
             view: None,

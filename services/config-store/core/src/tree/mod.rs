@@ -10,12 +10,14 @@
 
 mod check;
 mod error;
+mod follow;
 mod perform;
 mod replace;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 pub use error::OperationError;
+pub use follow::{Place, Touch};
 pub use perform::{Effect, Touched};
 pub use replace::{ReplaceError, Replacement};
 

@@ -9,7 +9,7 @@ use super::{Root, Tree};
 use crate::entry::{Entry, ROOT};
 
 /// Entries that are to be put into a tree and removed from it, and the version that results.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replacement {
     /// Version, writer and mtime of the result.
     pub root: Root,

@@ -2,6 +2,7 @@
 //!
 //! - The same epoch and version mean the same history and the same tree, on every replica, for ever.
 //! - What a watcher sees is contiguous, and the same on every node: it never goes back.
+//! - What readers see follows one history: the same tree at the same version on every node, and it never goes back.
 //! - A request gets one reply. An acknowledged write is in every later history, at its version.
 //! - A barrier is never older than a write that was acknowledged before it was asked for.
 //! - What a replica had done and the winner had not is in the conflict copy, in the very next batch.
@@ -9,8 +10,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use config_store_core::{
-    Applied, Batch, ChainHash, Change, Checksum, ConflictItem, Epoch, Handle, Output, Replica, Reply,
-    RequestError, RequestId, Space,
+    Applied, Batch, ChainHash, Change, Checksum, ConflictItem, Epoch, Handle, Output, Replacement, Replica,
+    Reply, RequestError, RequestId, Space, Tree,
 };
 use quorate_types::NodeId;
 
@@ -19,6 +20,8 @@ pub struct Checks {
     trees: BTreeMap<(Epoch, u64), (ChainHash, Checksum)>,
     shown: BTreeMap<u64, Change>,
     watched: BTreeMap<NodeId, u64>,
+    readers: BTreeMap<NodeId, Tree>,
+    read: BTreeMap<u64, Checksum>,
     asked: BTreeMap<Handle, (Option<RequestId>, u64)>,
     replies: BTreeMap<Handle, Reply>,
     acknowledged: BTreeMap<RequestId, Applied>,
@@ -41,6 +44,7 @@ impl Checks {
 
     pub fn restarted(&mut self, id: NodeId) {
         self.watched.remove(&id);
+        self.readers.remove(&id);
         self.histories.remove(&id);
         self.must_be_kept.remove(&id);
     }
@@ -54,6 +58,7 @@ impl Checks {
                 self.resets += 1;
                 self.watched.insert(id, *version);
             }
+            Output::Certain(steps) => self.certain(id, steps),
             Output::ConflictKept { .. } => self.conflicts += 1,
             Output::DivergenceDetected { .. } => self.divergences += 1,
             Output::Store(batch) => self.kept(id, batch),
@@ -65,6 +70,7 @@ impl Checks {
     pub fn observe(&mut self, id: NodeId, replica: &Replica) {
         let version = replica.tree().version();
         let now = (*replica.log().chain(), replica.tree().checksum());
+        self.readers.entry(id).or_insert_with(|| replica.tree().clone());
         if self.broken_on_purpose || self.lawless {
             return;
         }
@@ -110,6 +116,36 @@ impl Checks {
             let first = lost.first();
             assert_eq!(first, None, "node {id}: {} requests are lost without a conflict copy", lost.len());
         }
+    }
+
+    /// A reader starts from what its node loaded and follows from there.
+    fn certain(&mut self, id: NodeId, steps: &[Replacement]) {
+        let Some(reader) = self.readers.get_mut(&id) else { return };
+        for step in steps {
+            let before = reader.version();
+            reader.follow(step.clone());
+            if self.resets > 0 || self.broken_on_purpose || self.lawless {
+                continue;
+            }
+            assert!(reader.version() >= before, "node {id}: readers see the tree go back");
+            let known = *self.read.entry(reader.version()).or_insert(reader.checksum());
+            assert_eq!(
+                known,
+                reader.checksum(),
+                "node {id}: readers see another tree at {}",
+                reader.version()
+            );
+        }
+    }
+
+    /// When everything is certain, readers see all of it.
+    pub fn readers_see(&self, id: NodeId, replica: &Replica) {
+        let reader = &self.readers[&id];
+        assert_eq!(
+            (reader.version(), reader.checksum()),
+            (replica.tree().version(), replica.tree().checksum()),
+            "node {id}: readers see an old tree"
+        );
     }
 
     fn change(&mut self, id: NodeId, change: &Change) {
