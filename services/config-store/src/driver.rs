@@ -494,6 +494,8 @@ impl Driver {
 
 async fn until(deadline: Option<Instant>) {
     match deadline {
+        // The runtime's clock has a grain of a millisecond and would round what is due up to the next one.
+        Some(deadline) if deadline <= Instant::now() => {}
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }

@@ -21,10 +21,6 @@ pub const EXIT_CONFIGURATION: u8 = 64;
 /// Exit code when the daemon could not start or gave up: starting again may help.
 pub const EXIT_FAILED_START: u8 = 1;
 
-/// Bounds of the number of worker threads: two, so that one may block at shutdown; few, because many
-/// daemons share a machine.
-const WORKERS: std::ops::RangeInclusive<usize> = 2..=4;
-
 /// What every daemon has: who it is, where its files are, its metrics, and when to stop.
 #[derive(Clone)]
 pub struct Daemon {
@@ -150,11 +146,8 @@ where
         // A disk that is full now may have room later.
         OwnershipError::Mark { .. } => error.into(),
     })?;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cores.clamp(*WORKERS.start(), *WORKERS.end()))
-        .enable_all()
-        .build()?;
+    // One thread: a call passes through several tasks, and waking another thread for each costs more than they do.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let telemetry = Telemetry::start(name, &node).map_err(Failure::configuration)?;
         let daemon = Daemon::new(name, root, node);

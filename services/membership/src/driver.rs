@@ -184,7 +184,7 @@ impl Driver {
             match turn {
                 Turn::Command(None | Some(Command::Stop)) => break,
                 Turn::Command(Some(command)) => self.handle_command(now, command),
-                Turn::Multicast(Some(multicast)) => self.handle_multicast(now, multicast),
+                Turn::Multicast(Some(multicast)) => self.handle_multicasts(now, multicast),
                 Turn::Multicast(None) => {}
                 Turn::Datagrams => {
                     if let Some(ring) = &mut self.ring {
@@ -277,6 +277,16 @@ impl Driver {
     fn feed(&mut self, now: Instant, input: Input) {
         if let Some(ring) = &mut self.ring {
             ring.feed(now, input, &mut self.clients, &self.publisher);
+        }
+    }
+
+    /// All that waits goes into the ring's queue at once, so that it leaves with one visit of the token.
+    fn handle_multicasts(&mut self, now: Instant, first: Multicast) {
+        self.handle_multicast(now, first);
+        while self.ring.as_ref().is_some_and(ActiveRing::takes_messages)
+            && let Ok(multicast) = self.multicasts.try_recv()
+        {
+            self.handle_multicast(now, multicast);
         }
     }
 
@@ -404,6 +414,8 @@ fn log_runtime_end(error: &io::Error) {
 
 async fn until(deadline: Option<Instant>) {
     match deadline {
+        // The runtime's clock has a grain of a millisecond and would round what is due up to the next one.
+        Some(deadline) if deadline <= Instant::now() => {}
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }

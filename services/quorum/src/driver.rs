@@ -338,6 +338,8 @@ fn engine_of(role: &Role, tracked: Option<u32>) -> Option<Votequorum> {
 
 async fn until(deadline: Option<Instant>) {
     match deadline {
+        // The runtime's clock has a grain of a millisecond and would round what is due up to the next one.
+        Some(deadline) if deadline <= Instant::now() => {}
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => future::pending().await,
     }
