@@ -214,15 +214,15 @@ mod tests {
         let item = ("[ -~]{1,30}", any::<u64>(), proptest::option::of(bytes))
             .prop_map(|(key, revision, value)| ValueItem { key, revision, value });
         let figures = ("[ -~]{1,30}", "[0-9U:]{0,40}").prop_map(|(key, text)| (key, Bytes::from(text)));
-        let entries = proptest::collection::vec(entry(), 0..4);
+        let entries = || proptest::collection::vec(entry(), 0..4);
         prop_oneof![
             (any::<u64>(), any::<u64>())
                 .prop_map(|(snapshot, log_sum)| StatusMessage::Begin { snapshot, log_sum }),
             proptest::collection::vec(item, 0..4).prop_map(StatusMessage::Values),
             any::<u64>().prop_map(|snapshot| StatusMessage::End { snapshot }),
             proptest::collection::vec(figures, 0..4).prop_map(StatusMessage::Figures),
-            entries.clone().prop_map(StatusMessage::Log),
-            entries.prop_map(StatusMessage::LogState),
+            entries().prop_map(StatusMessage::Log),
+            entries().prop_map(StatusMessage::LogState),
         ]
     }
 
