@@ -71,7 +71,8 @@ impl World {
     }
 
     fn log(&mut self, node: u32, time: u32, message: &str) {
-        let draft = LogDraft { ident: "root".into(), tag: "t".into(), pid: 1, priority: 6, message: message.into() };
+        let draft =
+            LogDraft { ident: "root".into(), tag: "t".into(), pid: 1, priority: 6, message: message.into() };
         self.stores.get_mut(&node).unwrap().append(time, draft).unwrap();
         self.collect(node);
     }
@@ -157,7 +158,11 @@ impl World {
             assert_eq!(self.messages(*at), first, "log of {at}");
             for of in nodes {
                 for (key, _) in self.versions(*of, *of) {
-                    assert_eq!(self.value(*at, *of, &key), self.value(*of, *of, &key), "{key} of {of} at {at}");
+                    assert_eq!(
+                        self.value(*at, *of, &key),
+                        self.value(*of, *of, &key),
+                        "{key} of {of} at {at}"
+                    );
                 }
             }
         }
@@ -320,8 +325,14 @@ fn a_store_outside_the_group_knows_its_own_and_is_online_nowhere() {
 
 /// Random publications, log entries, restarts and partitions; then everything heals.
 fn run(seed: u64) {
-    const PARTS: [&[&[u32]]; 6] =
-        [&[&[1, 2, 3, 4]], &[&[1, 2], &[3, 4]], &[&[1], &[2, 3, 4]], &[&[4, 2], &[1]], &[&[1, 2, 3]], &[&[3, 4, 1]]];
+    const PARTS: [&[&[u32]]; 6] = [
+        &[&[1, 2, 3, 4]],
+        &[&[1, 2], &[3, 4]],
+        &[&[1], &[2, 3, 4]],
+        &[&[4, 2], &[1]],
+        &[&[1, 2, 3]],
+        &[&[3, 4, 1]],
+    ];
     let mut world = World::new(seed, 4);
     world.regroup(PARTS[0]);
     let mut time = 1000;

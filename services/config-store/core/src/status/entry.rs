@@ -90,7 +90,8 @@ impl LogEntry {
 
     pub(super) fn key(&self) -> LogKey {
         let texts = [&self.ident, &self.tag, &self.message];
-        let rest = texts.iter().fold(u64::from(self.pid), |digest, text| digest.rotate_left(1) ^ fnv::of_text(text));
+        let rest =
+            texts.iter().fold(u64::from(self.pid), |digest, text| digest.rotate_left(1) ^ fnv::of_text(text));
         (self.time, self.node_digest(), self.uid, rest)
     }
 

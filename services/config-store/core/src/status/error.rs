@@ -34,7 +34,9 @@ pub enum StatusError {
         key: String,
     },
     /// This node has as many keys or bytes as it may have.
-    #[error("this node's status is full: at most {NODE_KEYS_MAX} keys and {NODE_BYTES_MAX} bytes are allowed")]
+    #[error(
+        "this node's status is full: at most {NODE_KEYS_MAX} keys and {NODE_BYTES_MAX} bytes are allowed"
+    )]
     Full,
     /// A field of a log entry is too long or has a control character.
     #[error("the {field} of a log entry has at most {LOG_FIELD_MAX} bytes and no control character")]

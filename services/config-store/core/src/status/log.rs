@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 
 use super::{
-    StatusError, fnv,
+    StatusError,
     entry::{LogDraft, LogEntry, LogKey},
+    fnv,
 };
 
 /// Bytes of the buffer. Source: pmxcfs specification, section 10.1.
@@ -182,7 +183,10 @@ mod tests {
     #[test]
     fn merging_in_any_order_gives_the_same_log() {
         let entries: Vec<LogEntry> = (0..3000_u32)
-            .map(|n| LogEntry::new(["a", "b"][n as usize % 2], n, n / 3, draft(&"m".repeat(n as usize % 97))).unwrap())
+            .map(|n| {
+                LogEntry::new(["a", "b"][n as usize % 2], n, n / 3, draft(&"m".repeat(n as usize % 97)))
+                    .unwrap()
+            })
             .collect();
         let (mut forward, mut backward) = (ClusterLog::default(), ClusterLog::default());
         entries.iter().for_each(|entry| _ = forward.merge(entry.clone()));

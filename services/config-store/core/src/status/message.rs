@@ -264,7 +264,8 @@ mod tests {
 
     #[test]
     fn lengths_beyond_the_limits_are_refused() {
-        let item = ValueItem { key: "k".into(), revision: 1, value: Some(Bytes::from(vec![0; VALUE_MAX + 1])) };
+        let item =
+            ValueItem { key: "k".into(), revision: 1, value: Some(Bytes::from(vec![0; VALUE_MAX + 1])) };
         let message = StatusMessage::Values(vec![item]);
         let bytes = SignedStatus { incarnation: 1, serial: 2, message }.encode();
         assert!(matches!(SignedStatus::decode(bytes), Err(WireError::TooLong { what: "value", .. })));

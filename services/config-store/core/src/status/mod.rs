@@ -37,8 +37,8 @@ pub use entry::{LOG_ENTRY_MAX, LOG_FIELD_MAX, LogDraft, LogEntry};
 pub use error::StatusError;
 pub use log::{ClusterLog, LOG_BYTES_MAX};
 pub use message::{SignedStatus, StatusMessage, ValueItem};
-pub use rrd::{RRD_LIFETIME, RRD_VALUE_MAX};
 use rrd::RrdTable;
+pub use rrd::{RRD_LIFETIME, RRD_VALUE_MAX};
 use sender::Sender;
 use values::Values;
 
@@ -194,7 +194,10 @@ impl StatusStore {
         let moved = key == NODE_IP && self.own.get(key) != Some(&value);
         self.changes += u64::from(moved);
         self.revision += 1;
-        self.own.set(self.incarnation, ValueItem { key: key.to_owned(), revision: self.revision, value: Some(value) });
+        self.own.set(
+            self.incarnation,
+            ValueItem { key: key.to_owned(), revision: self.revision, value: Some(value) },
+        );
         self.sender.value(key);
         Ok(())
     }
