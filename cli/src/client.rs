@@ -13,9 +13,7 @@ use quorate_daemon::{
     telemetry::Telemetry,
 };
 use quorate_proto::{
-    config::v1::{
-        config_service_client::ConfigServiceClient, status_service_client::StatusServiceClient,
-    },
+    config::v1::{config_service_client::ConfigServiceClient, status_service_client::StatusServiceClient},
     gateway::v1::cluster_service_client::ClusterServiceClient,
     membership::v1::membership_service_client::MembershipServiceClient,
     quorum::v1::quorum_service_client::QuorumServiceClient,

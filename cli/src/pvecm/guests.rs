@@ -59,6 +59,9 @@ mod tests {
         let guest = |vmid, node: &str, kind: &str| Listed { vmid, node: node.into(), r#type: kind.into() };
         let text = text(&[guest(100, "n1", "qemu"), guest(4_000_000, "n22", "lxc")]);
         let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(rows, [vec!["VMID", "NODE", "TYPE"], vec!["100", "n1", "qemu"], vec!["4000000", "n22", "lxc"]]);
+        assert_eq!(
+            rows,
+            [vec!["VMID", "NODE", "TYPE"], vec!["100", "n1", "qemu"], vec!["4000000", "n22", "lxc"]]
+        );
     }
 }

@@ -182,9 +182,15 @@ mod tests {
 
     #[test]
     fn a_trace_has_the_name_of_the_command_as_it_is_typed() {
-        for line in
-            ["pvecm status", "pvecm token list", "pvecm cfg status", "pvecm cfg ls", "pvecm cfg watch", "pvecm log", "pvecm guests"]
-        {
+        for line in [
+            "pvecm status",
+            "pvecm token list",
+            "pvecm cfg status",
+            "pvecm cfg ls",
+            "pvecm cfg watch",
+            "pvecm log",
+            "pvecm guests",
+        ] {
             assert_eq!(name(&parsed(line).unwrap().command), line);
             assert!(!may_change(&parsed(line).unwrap().command), "{line}");
         }

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use config_store_core::{ConfigPath, Expect, Operation, Tree, status::LogDraft};
+use config_store_core::{
+    ConfigPath, Expect, Operation, Tree,
+    status::{LogDraft, LogEntry},
+};
 use quorate_daemon::{Root, status as grpc_status};
 use quorate_proto::{
     config::v1::{
@@ -82,6 +85,10 @@ fn members(ids: &[u32]) -> group_event::Event {
     })
 }
 
+fn logs_are_equal([one, two]: &[Node; 2]) -> bool {
+    one.status.entries(50, "") == two.status.entries(50, "")
+}
+
 /// Carries messages between the nodes until `done`.
 async fn relay(nodes: &mut [Node; 2], done: impl Fn(&[Node; 2]) -> bool) {
     let carry = async {
@@ -116,6 +123,7 @@ async fn what_one_node_tells_the_other_shows() {
     for node in &nodes {
         node.deliver(members(&[1, 2])).await;
     }
+    relay(&mut nodes, logs_are_equal).await;
     nodes[0].status.publish("tasklist", Bytes::from_static(b"[]")).expect("allowed");
     nodes[0].status.publish("rrd/pve2-node/n1", Bytes::from_static(b"1:2:3\0")).expect("allowed");
     nodes[1].status.set_quorate(true);
@@ -123,10 +131,10 @@ async fn what_one_node_tells_the_other_shows() {
         LogDraft { ident: "a@pam".into(), tag: "t".into(), pid: 1, priority: 6, message: "hello".into() };
     nodes[0].status.log(draft).expect("allowed");
 
-    relay(&mut nodes, |[one, two]| {
-        let both_logs = one.status.entries(50, "") == two.status.entries(50, "");
+    relay(&mut nodes, |nodes| {
+        let two = &nodes[1];
         let addresses = two.text(GeneratedFile::Members).contains("127.0.0.1");
-        both_logs && addresses && two.text(GeneratedFile::Rrd) == "pve2-node/n1:1:2:3\n"
+        logs_are_equal(nodes) && addresses && two.text(GeneratedFile::Rrd) == "pve2-node/n1:1:2:3\n"
     })
     .await;
 
@@ -153,12 +161,13 @@ async fn a_node_that_leaves_is_offline_and_named_in_the_log() {
     for node in &nodes {
         node.deliver(members(&[1, 2])).await;
     }
-    relay(&mut nodes, |[one, two]| one.status.entries(9, "") == two.status.entries(9, "")).await;
+    relay(&mut nodes, logs_are_equal).await;
     let before = nodes[0].text(GeneratedFile::Members);
 
     nodes[0].deliver(members(&[1])).await;
     let told = async {
-        while nodes[0].status.entries(1, "")[0].message != "left: n2; online: n1" {
+        let is_it = |entry: &LogEntry| entry.message == "left: n2; online: n1";
+        while !nodes[0].status.entries(9, "").iter().any(is_it) {
             tokio::task::yield_now().await;
         }
     };
