@@ -13,7 +13,7 @@ use quorate_daemon::{
     telemetry::Telemetry,
 };
 use quorate_proto::{
-    config::v1::config_service_client::ConfigServiceClient,
+    config::v1::{config_service_client::ConfigServiceClient, status_service_client::StatusServiceClient},
     gateway::v1::cluster_service_client::ClusterServiceClient,
     membership::v1::membership_service_client::MembershipServiceClient,
     quorum::v1::quorum_service_client::QuorumServiceClient,
@@ -62,6 +62,12 @@ impl Client {
     #[must_use]
     pub fn config(&self) -> ConfigServiceClient<DaemonChannel> {
         ConfigServiceClient::new(self.channel.clone())
+    }
+
+    /// What nodes tell each other beside the tree.
+    #[must_use]
+    pub fn status(&self) -> StatusServiceClient<DaemonChannel> {
+        StatusServiceClient::new(self.channel.clone())
     }
 
     /// The ring.

@@ -10,8 +10,10 @@ mod create;
 mod delnode;
 mod expected;
 mod global;
+mod guests;
 mod help;
 mod links;
+mod log;
 mod man;
 mod netcheck;
 mod nodes;
@@ -74,6 +76,8 @@ pub(crate) enum Command {
     Netcheck(netcheck::Args),
     Token(token::Args),
     Cfg(cfg::Args),
+    Guests(guests::Args),
+    Log(log::Args),
     Apiver(apiver::Args),
     Completion(completion::Args),
     Man(man::Args),

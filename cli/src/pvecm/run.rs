@@ -9,8 +9,8 @@ use std::{
 use clap::{CommandFactory, FromArgMatches};
 
 use super::{
-    Cli, Command, add, apiver, cfg, completion, create, delnode, expected, help, man, netcheck, nodes,
-    status, token,
+    Cli, Command, add, apiver, cfg, completion, create, delnode, expected, guests, help, log, man, netcheck,
+    nodes, status, token,
 };
 use crate::{
     args::Options,
@@ -102,6 +102,8 @@ const fn name(command: &Command) -> &'static str {
         Command::Delnode(_) => "pvecm delnode",
         Command::Token(args) => args.name(),
         Command::Cfg(args) => args.name(),
+        Command::Guests(_) => "pvecm guests",
+        Command::Log(_) => "pvecm log",
         Command::Netcheck(_) => "pvecm netcheck",
         Command::Apiver(_) | Command::Completion(_) | Command::Man(_) | Command::Help(_) => "pvecm",
     }
@@ -118,6 +120,8 @@ async fn call(command: Command, client: &Client, out: &mut Output<'_>) -> Result
         Command::Delnode(args) => delnode::run(args, client, out).await,
         Command::Token(args) => token::run(args, client, out).await,
         Command::Cfg(args) => cfg::run(args, client, out).await,
+        Command::Guests(args) => guests::run(&args, client, out).await,
+        Command::Log(args) => log::run(args, client, out).await,
         Command::Apiver(args) => apiver::run(&args, out),
         Command::Completion(args) => completion::run(&args, out),
         Command::Man(args) => man::run(&args, out),
@@ -178,9 +182,15 @@ mod tests {
 
     #[test]
     fn a_trace_has_the_name_of_the_command_as_it_is_typed() {
-        for line in
-            ["pvecm status", "pvecm token list", "pvecm cfg status", "pvecm cfg ls", "pvecm cfg watch"]
-        {
+        for line in [
+            "pvecm status",
+            "pvecm token list",
+            "pvecm cfg status",
+            "pvecm cfg ls",
+            "pvecm cfg watch",
+            "pvecm log",
+            "pvecm guests",
+        ] {
             assert_eq!(name(&parsed(line).unwrap().command), line);
             assert!(!may_change(&parsed(line).unwrap().command), "{line}");
         }

@@ -33,6 +33,7 @@ use crate::{
     metrics::StoreMetrics,
     opening, refusal,
     rocks::StoreError,
+    status::{Notable, Status},
     store_thread::{StoreThread, Written},
     view::View,
     votes,
@@ -50,6 +51,8 @@ pub(crate) struct Parts {
     pub(crate) identities: IdentitySource,
     /// The tree as readers see it.
     pub(crate) view: View,
+    /// Where the cluster reads what happened to this node's tree and votes.
+    pub(crate) status: Status,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) group: mpsc::Receiver<GroupInput>,
     pub(crate) quorum: mpsc::Receiver<Option<QuorumStatus>>,
@@ -227,7 +230,7 @@ impl Driver {
             }
             GroupInput::Batch(events) => {
                 for event in events {
-                    let Some(input) = group_events::input(event) else { continue };
+                    let Some(input) = group_events::happened(event).map(Input::from) else { continue };
                     if let Input::Members { ring, .. } = &input {
                         self.ring = *ring;
                     }
@@ -243,6 +246,9 @@ impl Driver {
             Some(view) => Input::Quorum(view),
             None => Input::QuorumLost,
         };
+        self.parts
+            .status
+            .set_quorate(status.as_ref().is_some_and(|status| status.ring_present && status.quorate));
         // The last known votes say who is missing even when quorumd itself is gone.
         if status.is_some() {
             self.votes = status;
@@ -380,6 +386,7 @@ impl Driver {
                         removed = removed.len(),
                         "tree taken over from the cluster"
                     );
+                    self.parts.status.note(&Notable::TreeTakenOver { from, version });
                     self.follow_conf();
                 }
                 Output::StateChanged { to, .. } => {
@@ -395,6 +402,7 @@ impl Driver {
                         first = paths.first().map(ToString::to_string),
                         "what this replica wrote without the cluster was kept as a conflict copy"
                     );
+                    self.parts.status.note(&Notable::ConflictKept { entries: paths.len() });
                 }
                 Output::DivergenceDetected { node, version } => {
                     tracing::error!(%node, version, "a replica differs at the same version; synchronising");

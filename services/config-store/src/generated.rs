@@ -2,7 +2,20 @@
 //!
 //! Source: pmxcfs specification, sections 2.1 and 4.
 
+mod clusterlog;
+mod json;
+mod members;
+mod rrd;
+mod version;
+mod vmlist;
+
 use bytes::Bytes;
+
+pub(crate) use clusterlog::{LOG_ENTRIES, clusterlog};
+pub(crate) use members::{Member, Members, members};
+pub(crate) use rrd::rrd;
+pub(crate) use version::{TRACKED, Version, version};
+pub(crate) use vmlist::{GuestLine, vmlist};
 
 /// A generated file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,6 +38,11 @@ impl GeneratedFile {
     /// All of them.
     pub(crate) const ALL: [Self; 6] =
         [Self::Version, Self::Members, Self::Vmlist, Self::Clusterlog, Self::Rrd, Self::Debug];
+
+    /// The file with this name, if there is one.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|file| file.name() == name)
+    }
 
     /// Its name in the root directory.
     pub(crate) fn name(self) -> &'static str {

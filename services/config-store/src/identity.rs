@@ -29,6 +29,17 @@ impl IdentitySource {
         Self { root: daemon.root.clone(), name: daemon.node.name.clone() }
     }
 
+    /// For tests without a daemon.
+    #[cfg(test)]
+    pub(crate) fn of(root: Root, name: &str) -> Self {
+        Self { root, name: name.parse().expect("a name of a node") }
+    }
+
+    /// The root of all paths.
+    pub(crate) fn root(&self) -> &Root {
+        &self.root
+    }
+
     /// Name of this node.
     pub(crate) fn name(&self) -> &NodeName {
         &self.name

@@ -12,12 +12,14 @@
 //! | `driver.rs` | the one task that owns the replica |
 //! | `view.rs` | the tree as readers see it |
 //! | `rocks.rs`, `store_thread.rs`, `opening.rs` | RocksDB, the thread that writes to it, and how it is opened |
-//! | `group.rs`, `group_events.rs` | the process group of all replicas |
+//! | `group.rs`, `group_events.rs` | the process groups of all replicas and of all status stores |
 //! | `quorum.rs`, `votes.rs` | the votes |
 //! | `identity.rs` | which node of which cluster this is |
 //! | `local_conf.rs`, `conf_guard.rs` | the local copy of corosync.conf; what may become the cluster's |
 //! | `grpc.rs`, `handle.rs`, `read.rs`, `watchers.rs`, `convert.rs` | `ConfigService` |
-//! | `generated.rs` | the files that are made up when they are read |
+//! | `generated.rs`, `generated/` | the files that are made up when they are read |
+//! | `status/` | what nodes tell each other beside the tree, and `StatusService` |
+//! | `guests.rs`, `token_file.rs` | what local programs ask of guests' configurations and of API tokens |
 //! | `refusal.rs`, `error.rs` | what a refused write says |
 //! | `metrics.rs` | what observers see |
 
@@ -29,6 +31,7 @@ mod generated;
 mod group;
 mod group_events;
 mod grpc;
+mod guests;
 mod handle;
 mod identity;
 mod local_conf;
@@ -38,7 +41,9 @@ mod quorum;
 mod read;
 mod refusal;
 pub mod rocks;
+mod status;
 mod store_thread;
+mod token_file;
 mod view;
 mod votes;
 mod watchers;
@@ -47,7 +52,10 @@ use std::sync::Arc;
 
 use config_store_core::Tree;
 use quorate_daemon::{Daemon, Failure, Server, Tasks, client::daemon_channel};
-use quorate_proto::config::v1::config_service_server::{ConfigServiceServer, SERVICE_NAME};
+use quorate_proto::config::v1::{
+    config_service_server::{ConfigServiceServer, SERVICE_NAME},
+    status_service_server::{self, StatusServiceServer},
+};
 use tokio::sync::{Notify, mpsc, watch};
 
 use driver::{Driver, Parts};
@@ -55,12 +63,17 @@ use handle::{COMMANDS_MAX, ReplicaHandle};
 use identity::IdentitySource;
 use local_conf::Readers;
 use metrics::StoreMetrics;
+use status::Status;
 use view::View;
 
 /// The service whose health this daemon reports.
 pub(crate) const SERVICE: &str = SERVICE_NAME;
+/// The service that answers from memory, quorate or not.
+const STATUS_SERVICE: &str = status_service_server::SERVICE_NAME;
 /// Largest gRPC message: a file of 1 MiB and its attributes, or a page of a long list.
 const MESSAGE_MAX: usize = 8 << 20;
+/// Largest answer of the status service: properties of all guests.
+const LIST_MAX: usize = 64 << 20;
 /// Batches and states that may wait for the driver.
 const INPUTS_MAX: usize = 256;
 
@@ -78,7 +91,12 @@ pub async fn run(daemon: Daemon) -> Result<(), Failure> {
     ))
     .max_decoding_message_size(MESSAGE_MAX)
     .max_encoding_message_size(MESSAGE_MAX);
-    let server = Server::new(&daemon).service(service);
+    let identities = IdentitySource::new(&daemon);
+    let status = Status::new(view.clone(), identities.clone());
+    let status_service = StatusServiceServer::new(status::Grpc::new(status.clone(), view.clone()))
+        .max_decoding_message_size(MESSAGE_MAX)
+        .max_encoding_message_size(LIST_MAX);
+    let server = Server::new(&daemon).service(service).service(status_service);
     let health = server.health();
     let server = server.bind(&daemon.socket())?;
 
@@ -88,14 +106,15 @@ pub async fn run(daemon: Daemon) -> Result<(), Failure> {
     let rejoin = Arc::new(Notify::new());
     let parts = Parts {
         store_path: daemon.state_dir().join("tree"),
-        identities: IdentitySource::new(&daemon),
+        identities: identities.clone(),
         view,
+        status: status.clone(),
         commands: command_queue,
         group,
         quorum,
         rejoin: Arc::clone(&rejoin),
         conf,
-        health,
+        health: health.clone(),
         metrics: StoreMetrics::register(&daemon.metrics),
         shutdown: daemon.shutdown.clone(),
     };
@@ -109,10 +128,17 @@ pub async fn run(daemon: Daemon) -> Result<(), Failure> {
     let shutdown = || daemon.shutdown.clone();
     let mut tasks = Tasks::new(shutdown());
     tasks.spawn("replica", driver.run());
-    tasks.spawn("group", group::keep_joined(membership, group_inputs, rejoin, shutdown()));
+    let join =
+        |name, inputs, rejoin| group::keep_joined(name, membership.clone(), inputs, rejoin, shutdown());
+    tasks.spawn("group", join(group::CONFIG_GROUP, group_inputs, rejoin));
+    let (status_inputs, status_group) = mpsc::channel(INPUTS_MAX);
+    let status_rejoin = Arc::new(Notify::new());
+    tasks.spawn("status-group", join(group::STATUS_GROUP, status_inputs, Arc::clone(&status_rejoin)));
+    tasks.spawn("status", status::keep_running(status, identities, status_group, status_rejoin, shutdown()));
     tasks.spawn("votes", quorum::keep_watching(votes, quorum_inputs, shutdown()));
     let (root, name) = (daemon.root.clone(), daemon.node.name.clone());
     tasks.spawn("local-conf", local_conf::keep_local_copy(root, name, conf_changes, readers, shutdown()));
+    health.set(STATUS_SERVICE, true).await;
     tasks.spawn("grpc", server.serve(shutdown()));
     Ok(tasks.run().await?)
 }

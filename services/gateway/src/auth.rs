@@ -89,6 +89,19 @@ const RULES: &[(&str, &[(&str, Rule)])] = {
             ],
         ),
         (
+            "quorate.config.v1.StatusService",
+            &[
+                ("Publish", Local),
+                ("Fetch", LocalOrNodeCertificate),
+                ("AppendLog", Local),
+                ("ReadLog", LocalOrNodeCertificate),
+                ("ListGuests", LocalOrNodeCertificate),
+                ("GetGuestProperties", LocalOrNodeCertificate),
+                ("VerifyToken", LocalOrNodeCertificate),
+                ("GetGenerated", LocalOrNodeCertificate),
+            ],
+        ),
+        (
             "quorate.quorum.v1.QuorumService",
             &[
                 ("GetStatus", LocalOrNodeCertificate),

@@ -67,7 +67,7 @@
 //! **Map.** `path`, `guest`: names and their rules. `entry`, `checksum`, `tree/`: the memdb. `operation`,
 //! `log`, `epoch`: the dcdb, what happened. `message`, `outbox`, `transfer`, `wire`: how it travels.
 //! `quorum`, `ack`, `request`: who must have it, and who waits. `sync`, `replica/`: the dfsm. `batch`,
-//! `load`, `conflict`: storage. `io`, `stats`: the border.
+//! `load`, `conflict`: storage. `status/`: what nodes tell each other beside the tree. `io`, `stats`: the border.
 //!
 //! **Sources.** pmxcfs specification (sections 3, 5, 6, 8); pve-cluster `memdb.c`, `dcdb.c`, `dfsm.c` for
 //! names and behaviour. Extended virtual synchrony (Moser, Amir, Melliar-Smith, Agarwal, 1994) for what the
@@ -95,6 +95,7 @@ mod quorum;
 mod replica;
 mod request;
 mod stats;
+pub mod status;
 mod sync;
 mod transfer;
 mod tree;

@@ -12,44 +12,33 @@ use crate::message::{Message, Signed};
 /// Most bytes of bulk on the way before more is held back.
 pub(crate) const WINDOW_BYTES: usize = 1024 * 1024;
 
-/// Numbers messages and remembers the bulk that has not come back.
+/// What was sent and has not come back, by the serials of the messages.
 #[derive(Debug)]
-pub(crate) struct Outbox {
-    incarnation: u64,
-    serial: u64,
+pub(crate) struct Window {
+    max: usize,
     on_the_way: VecDeque<(u64, usize)>,
     bytes: usize,
 }
 
-impl Outbox {
-    pub(crate) fn new(incarnation: u64) -> Self {
-        Self { incarnation, serial: 0, on_the_way: VecDeque::new(), bytes: 0 }
+impl Window {
+    /// A window that is closed while `max` bytes or more are on the way.
+    pub(crate) fn new(max: usize) -> Self {
+        Self { max, on_the_way: VecDeque::new(), bytes: 0 }
     }
 
-    /// Encodes a control message.
-    pub(crate) fn control(&mut self, message: Message) -> Bytes {
-        self.serial += 1;
-        Signed { incarnation: self.incarnation, serial: self.serial, message }.encode()
-    }
-
-    /// Encodes a bulk message and counts it as being on the way.
-    pub(crate) fn bulk(&mut self, message: Message) -> Bytes {
-        let bytes = self.control(message);
-        self.on_the_way.push_back((self.serial, bytes.len()));
-        self.bytes += bytes.len();
-        bytes
-    }
-
-    /// Whether bulk may be sent.
+    /// Whether more may be sent.
     pub(crate) fn has_room(&self) -> bool {
-        self.bytes < WINDOW_BYTES
+        self.bytes < self.max
     }
 
-    /// One of the own messages came back, and with it all before it.
-    pub(crate) fn returned(&mut self, incarnation: u64, serial: u64) {
-        if incarnation != self.incarnation {
-            return;
-        }
+    /// A message goes out; serials rise.
+    pub(crate) fn sent(&mut self, serial: u64, bytes: usize) {
+        self.on_the_way.push_back((serial, bytes));
+        self.bytes += bytes;
+    }
+
+    /// A message came back, and with it all before it.
+    pub(crate) fn returned(&mut self, serial: u64) {
         while let Some((sent, bytes)) = self.on_the_way.front().copied()
             && sent <= serial
         {
@@ -62,6 +51,50 @@ impl Outbox {
     pub(crate) fn reset(&mut self) {
         self.on_the_way.clear();
         self.bytes = 0;
+    }
+}
+
+/// Numbers messages and remembers the bulk that has not come back.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    incarnation: u64,
+    serial: u64,
+    window: Window,
+}
+
+impl Outbox {
+    pub(crate) fn new(incarnation: u64) -> Self {
+        Self { incarnation, serial: 0, window: Window::new(WINDOW_BYTES) }
+    }
+
+    /// Encodes a control message.
+    pub(crate) fn control(&mut self, message: Message) -> Bytes {
+        self.serial += 1;
+        Signed { incarnation: self.incarnation, serial: self.serial, message }.encode()
+    }
+
+    /// Encodes a bulk message and counts it as being on the way.
+    pub(crate) fn bulk(&mut self, message: Message) -> Bytes {
+        let bytes = self.control(message);
+        self.window.sent(self.serial, bytes.len());
+        bytes
+    }
+
+    /// Whether bulk may be sent.
+    pub(crate) fn has_room(&self) -> bool {
+        self.window.has_room()
+    }
+
+    /// One of the own messages came back, and with it all before it.
+    pub(crate) fn returned(&mut self, incarnation: u64, serial: u64) {
+        if incarnation == self.incarnation {
+            self.window.returned(serial);
+        }
+    }
+
+    /// The group changed: what was on the way may never come back.
+    pub(crate) fn reset(&mut self) {
+        self.window.reset();
     }
 }
 

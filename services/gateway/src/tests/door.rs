@@ -135,6 +135,7 @@ async fn reflection_lists_the_services_of_all_daemons_in_both_versions() {
     let expected = [
         "grpc.health.v1.Health",
         "quorate.config.v1.ConfigService",
+        "quorate.config.v1.StatusService",
         "quorate.gateway.v1.ClusterService",
         "quorate.membership.v1.MembershipService",
         "quorate.quorum.v1.QuorumService",
