@@ -16,11 +16,14 @@
 //! | `quorum.rs`, `votes.rs` | the votes |
 //! | `identity.rs` | which node of which cluster this is |
 //! | `local_conf.rs`, `conf_guard.rs` | the local copy of corosync.conf; what may become the cluster's |
+//! | `mount/` | the tree as a file system, `/etc/pve` |
+//! | `commit.rs` | the way of a write |
 //! | `grpc.rs`, `handle.rs`, `read.rs`, `watchers.rs`, `convert.rs` | `ConfigService` |
 //! | `generated.rs` | the files that are made up when they are read |
 //! | `refusal.rs`, `error.rs` | what a refused write says |
 //! | `metrics.rs` | what observers see |
 
+mod commit;
 mod conf_guard;
 mod convert;
 mod driver;
@@ -33,6 +36,7 @@ mod handle;
 mod identity;
 mod local_conf;
 mod metrics;
+mod mount;
 mod opening;
 mod quorum;
 mod read;
@@ -50,11 +54,14 @@ use quorate_daemon::{Daemon, Failure, Server, Tasks, client::daemon_channel};
 use quorate_proto::config::v1::config_service_server::{ConfigServiceServer, SERVICE_NAME};
 use tokio::sync::{Notify, mpsc, watch};
 
+use commit::Committer;
 use driver::{Driver, Parts};
+use generated::NothingYet;
 use handle::{COMMANDS_MAX, ReplicaHandle};
 use identity::IdentitySource;
 use local_conf::Readers;
 use metrics::StoreMetrics;
+use mount::Mounted;
 use view::View;
 
 /// The service whose health this daemon reports.
@@ -71,11 +78,12 @@ const INPUTS_MAX: usize = 256;
 pub async fn run(daemon: Daemon) -> Result<(), Failure> {
     let (commands, command_queue) = mpsc::channel(COMMANDS_MAX);
     let view = View::new(Tree::new());
-    let service = ConfigServiceServer::new(grpc::Grpc::new(
-        ReplicaHandle { commands },
-        view.clone(),
-        daemon_channel(&daemon.root, "membershipd"),
-    ))
+    let replica = ReplicaHandle { commands };
+    let membership = daemon_channel(&daemon.root, "membershipd");
+    let committer = Committer::new(replica.clone(), view.clone(), membership.clone());
+    let mounted = Mounted::default();
+    let grpc = grpc::Grpc::new(replica, view.clone(), committer.clone(), mounted.clone());
+    let service = ConfigServiceServer::new(grpc)
     .max_decoding_message_size(MESSAGE_MAX)
     .max_encoding_message_size(MESSAGE_MAX);
     let server = Server::new(&daemon).service(service);
@@ -89,7 +97,7 @@ pub async fn run(daemon: Daemon) -> Result<(), Failure> {
     let parts = Parts {
         store_path: daemon.state_dir().join("tree"),
         identities: IdentitySource::new(&daemon),
-        view,
+        view: view.clone(),
         commands: command_queue,
         group,
         quorum,
@@ -103,7 +111,6 @@ pub async fn run(daemon: Daemon) -> Result<(), Failure> {
         if driver::is_configuration(&error) { Failure::configuration(error) } else { error.into() }
     })?;
 
-    let membership = daemon_channel(&daemon.root, "membershipd");
     let votes = daemon_channel(&daemon.root, "quorumd");
     let readers = Readers { membership: membership.clone(), quorum: votes.clone() };
     let shutdown = || daemon.shutdown.clone();
@@ -113,6 +120,9 @@ pub async fn run(daemon: Daemon) -> Result<(), Failure> {
     tasks.spawn("votes", quorum::keep_watching(votes, quorum_inputs, shutdown()));
     let (root, name) = (daemon.root.clone(), daemon.node.name.clone());
     tasks.spawn("local-conf", local_conf::keep_local_copy(root, name, conf_changes, readers, shutdown()));
+    let generated = Arc::new(NothingYet);
+    let mount = mount::Settings::new(&daemon, mounted, view, committer, generated);
+    tasks.spawn("mount", mount::keep_mounted(mount, shutdown()));
     tasks.spawn("grpc", server.serve(shutdown()));
     Ok(tasks.run().await?)
 }
