@@ -102,7 +102,10 @@ pub(super) async fn follow(shared: Arc<Shared>, mut notices: Receiver<Notice>) {
     loop {
         let jobs = match notices.recv().await {
             Ok(Notice::Touched(touches)) => touched(&shared, &touches),
-            Ok(Notice::Writable(_)) => shared.table().inodes.all().map(Job::Attributes).collect(),
+            Ok(Notice::Writable(writable)) => {
+                tracing::debug!(writable, "all modes change");
+                shared.table().inodes.all().map(Job::Attributes).collect()
+            }
             Ok(Notice::Reset) | Err(RecvError::Lagged(_)) => vec![Job::Everything],
             Err(RecvError::Closed) => return,
         };
