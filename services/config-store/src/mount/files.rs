@@ -73,6 +73,12 @@ impl File {
         true
     }
 
+    /// Version of its last change; `None` if it is not in the tree.
+    pub(super) fn version(&self, tree: &Tree) -> Option<u64> {
+        let Home::Tree(inode) = self.home else { return None };
+        tree.entry(inode).map(|entry| entry.head().version)
+    }
+
     /// Whether something waits or is under way.
     pub(super) fn is_dirty(&self) -> bool {
         !self.pending.is_empty() || self.in_flight.is_some() || matches!(self.home, Home::Unsent { .. })

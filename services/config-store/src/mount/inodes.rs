@@ -28,6 +28,21 @@ struct Known {
     lookups: u64,
     /// Where the kernel was told last that it is.
     place: Option<Key>,
+    /// Version of the entry whose attributes the kernel was told last; 0 if they were none of the tree.
+    told: u64,
+    /// Version of the entry that the kernel's pages may hold.
+    pages: u64,
+}
+
+/// What the kernel has of a file at the moment when it is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cached {
+    /// Perhaps another size: its pages must not be used.
+    Wrong,
+    /// The right size, and perhaps pages of before.
+    Attributes,
+    /// All of it is right.
+    Pages,
 }
 
 /// What the kernel knows.
@@ -91,6 +106,21 @@ impl Inodes {
         let known = self.known.entry(ino).or_default();
         known.lookups += 1;
         known.place = place;
+    }
+
+    /// The kernel is told the attributes of an entry at this version; 0 if they are none of the tree.
+    pub(super) fn told(&mut self, ino: u64, version: u64) {
+        self.known.entry(ino).or_default().told = version;
+    }
+
+    /// What the kernel has of a file that is at this version and is being opened. It drops pages that are not right.
+    pub(super) fn opened(&mut self, ino: u64, version: u64) -> Cached {
+        let Some(known) = self.known.get_mut(&ino) else { return Cached::Wrong };
+        if known.told != version {
+            return Cached::Wrong;
+        }
+        let before = std::mem::replace(&mut known.pages, version);
+        if before == version { Cached::Pages } else { Cached::Attributes }
     }
 
     /// The kernel has moved an entry itself, or removed it.
@@ -162,7 +192,7 @@ impl Inodes {
         self.entered.clear();
         self.numbers.clear();
         for known in self.known.values_mut() {
-            known.place = None;
+            *known = Known { lookups: known.lookups, ..Known::default() };
         }
     }
 }
@@ -211,6 +241,18 @@ mod tests {
         assert!(inodes.is_busy(&key("a")) && !inodes.is_busy(&key("b")));
         inodes.leave(&key("a"));
         assert!(!inodes.is_busy(&key("a")));
+    }
+
+    #[test]
+    fn pages_are_kept_only_for_the_version_that_the_kernel_knows() {
+        let mut inodes = Inodes::default();
+        assert_eq!(inodes.opened(300, 5), Cached::Wrong);
+        inodes.tell(300, Some(key("a")));
+        inodes.told(300, 5);
+        assert_eq!((inodes.opened(300, 5), inodes.opened(300, 5)), (Cached::Attributes, Cached::Pages));
+        assert_eq!(inodes.opened(300, 6), Cached::Wrong, "it changed, and the kernel does not know yet");
+        inodes.told(300, 6);
+        assert_eq!((inodes.opened(300, 6), inodes.opened(300, 6)), (Cached::Attributes, Cached::Pages));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::{
     errno::{self, Refused},
     files::{Handle, Listed},
     fixed::Fixed,
-    inodes::ROOT_INO,
+    inodes::{Cached, ROOT_INO},
     shared::{Shared, Table, Told},
 };
 use crate::generated::GeneratedFile;
@@ -147,13 +147,18 @@ impl Shared {
             file.pending.set_size(0);
             self.arm(ino, file);
         }
-        // What is written here goes to the cluster as it is written, not through the kernel's pages; and pages are not
-        // filled with what may yet be refused.
-        let flags = match writes(flags) || file.is_dirty() {
-            true if writes(flags) => FopenFlags::FOPEN_DIRECT_IO,
-            true => FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH,
-            false => FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH,
-        };
+        if writes(flags) || empties {
+            // What is written here goes to the cluster as it is written, not through the kernel's pages.
+            return Ok((handle, FopenFlags::FOPEN_DIRECT_IO));
+        }
+        let version = file.version(&tree).filter(|_| !file.is_dirty());
+        let cached = version.map_or(Cached::Wrong, |version| table.inodes.opened(ino, version));
+        let flags = FopenFlags::FOPEN_NOFLUSH
+            | match cached {
+                Cached::Wrong => FopenFlags::FOPEN_DIRECT_IO,
+                Cached::Attributes => FopenFlags::empty(),
+                Cached::Pages => FopenFlags::FOPEN_KEEP_CACHE,
+            };
         Ok((handle, flags))
     }
 

@@ -156,8 +156,11 @@ impl Shared {
             let private = path_of(&file.home, tree).is_some_and(|path| is_private(&path));
             let (kind, mtime) = (FileType::RegularFile, file.pending.mtime.unwrap_or(file.mtime));
             let perm = permissions(kind, private, writable);
-            let ttl = if file.is_dirty() || !linked { Duration::ZERO } else { LONG };
-            return Ok((Facts { ino, kind, perm, size: file.size(), mtime, linked }, ttl));
+            let settled = linked && !file.is_dirty();
+            let facts = Facts { ino, kind, perm, size: file.size(), mtime, linked };
+            let version = file.version(tree).filter(|_| settled);
+            table.inodes.told(ino, version.unwrap_or_default());
+            return Ok((facts, if settled { LONG } else { Duration::ZERO }));
         }
         let inode = table.inodes.entry_of(ino).ok_or(Refused::Stale)?;
         let entry = tree.entry(inode).ok_or(Refused::Stale)?;
@@ -165,6 +168,7 @@ impl Shared {
         let kind = if entry.is_directory() { FileType::Directory } else { FileType::RegularFile };
         let perm = permissions(kind, private, writable);
         let (size, mtime) = (entry.content().len(), entry.head().mtime);
+        table.inodes.told(ino, entry.head().version);
         Ok((Facts { ino, kind, perm, size, mtime, linked: true }, LONG))
     }
 }
