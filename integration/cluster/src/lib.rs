@@ -12,12 +12,14 @@
 //! | `replicas.rs` | what the replicas of the tree say of themselves |
 //! | `writer.rs` | a stream of `pvecm cfg put`, and what became of each |
 //! | `metrics.rs` | the page of metrics of a node |
+//! | `mount.rs` | the tree as files |
 //!
 //! A function here panics when what it promises does not hold: it is the assertion of a test.
 
 pub mod cli;
 mod lab;
 pub mod metrics;
+pub mod mount;
 pub mod replicas;
 pub mod wait;
 pub mod writer;

@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::signal::Signal;
+use nix::{
+    mount::{MntFlags, umount2},
+    sys::signal::Signal,
+};
 use quorate_daemon::{
     Root,
     client::{DaemonChannel, daemon_channel},
@@ -170,7 +173,14 @@ impl Node {
         self.kill_all()?;
         // Again and again: one that was just being started may not have been seen.
         let what = format!("the end of all processes of {}", self.name());
-        wait_until(&what, KILLED, || ready(self.kill_all().is_ok_and(|left| left == 0))).await
+        wait_until(&what, KILLED, || ready(self.kill_all().is_ok_and(|left| left == 0))).await?;
+        self.unmount();
+        Ok(())
+    }
+
+    /// Takes away the mount of a configd that is dead, as a power failure would. It may have been none.
+    fn unmount(&self) {
+        let _ = umount2(&self.root.mount_point(), MntFlags::MNT_DETACH);
     }
 
     /// Kills what runs, and says how much that was.

@@ -496,6 +496,8 @@ impl Driver {
             members: replica.members().iter().map(|node| node.get()).collect(),
             conflict_copies: self.conflict_entries,
             reason: refusal::state_reason(replica, self.votes.as_ref(), self.store_failure.as_deref()),
+            // Who answers knows.
+            mount: String::new(),
         }
     }
 }

@@ -61,4 +61,7 @@ impl GeneratedFile {
 pub(crate) trait Generated: Send + Sync {
     /// The content at this moment.
     fn content(&self, file: GeneratedFile) -> Bytes;
+
+    /// Someone wrote to `.debug`.
+    fn set_debug(&self, on: bool);
 }

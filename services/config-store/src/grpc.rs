@@ -4,31 +4,22 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use config_store_core::{ConfigPath, Expect, FILE_MAX, Operation, OperationError, RequestId};
-use corosync_conf::ClusterConf;
-use quorate_daemon::{
-    client::{self, DaemonChannel},
-    timeout::{self, GRPC_TIMEOUT},
-    trace_context,
-};
-use quorate_proto::{
-    config::v1::{
-        DeleteRequest, DeleteResponse, Entry, EntryKind, GetRequest, GetResponse, GetStatusRequest,
-        GetStatusResponse, ListRequest, ListResponse, MkdirRequest, MkdirResponse, PutRequest, PutResponse,
-        ReloadRequest, ReloadResponse, RenameRequest, RenameResponse, WatchRequest, WatchResponse,
-        config_service_server::ConfigService,
-    },
-    membership::v1::{CheckConfigurationRequest, membership_service_client::MembershipServiceClient},
+use quorate_daemon::timeout::{self, GRPC_TIMEOUT};
+use quorate_proto::config::v1::{
+    DeleteRequest, DeleteResponse, Entry, EntryKind, GetRequest, GetResponse, GetStatusRequest,
+    GetStatusResponse, ListRequest, ListResponse, MkdirRequest, MkdirResponse, PutRequest, PutResponse,
+    ReloadRequest, ReloadResponse, RenameRequest, RenameResponse, WatchRequest, WatchResponse,
+    config_service_server::ConfigService,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, Response, Status};
-use tracing::Instrument as _;
+use tonic::{Request, Response, Status};
 
 use crate::{
-    conf_guard::COROSYNC_CONF,
-    convert,
+    commit::Committer,
     error::Error,
-    handle::{Burst, ReplicaHandle, Watch, Write},
+    handle::{Burst, ReplicaHandle, Watch},
+    mount::Mounted,
     read,
     view::View,
 };
@@ -38,8 +29,6 @@ const PAGE_SIZE: usize = 1000;
 const PAGE_SIZE_MAX: usize = 10_000;
 /// How long a write waits for its acknowledgement if the caller sets no deadline.
 const WRITE_DEADLINE: Duration = Duration::from_secs(30);
-/// How long the ring may take to judge a corosync.conf, host names looked up included.
-const CHECK_DEADLINE: Duration = Duration::from_secs(5);
 /// Between two signs of life of a quiet watch.
 const WATCH_SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 /// Answers of a watch that wait in the connection.
@@ -50,57 +39,22 @@ const WATCH_ANSWERS_MAX: usize = 16;
 pub(crate) struct Grpc {
     replica: ReplicaHandle,
     view: View,
-    membership: DaemonChannel,
+    committer: Committer,
+    mount: Mounted,
 }
 
 impl Grpc {
-    pub(crate) fn new(replica: ReplicaHandle, view: View, membership: DaemonChannel) -> Self {
-        Self { replica, view, membership }
+    pub(crate) fn new(replica: ReplicaHandle, view: View, committer: Committer, mount: Mounted) -> Self {
+        Self { replica, view, committer, mount }
     }
 
-    /// Asks the ring whether it could run with what is to become corosync.conf: only it knows transports, timers, keys
-    /// and addresses. A daemon that does not answer says nothing against it.
-    async fn check_conf(&self, operation: &Operation, until: Instant) -> Result<(), Error> {
-        let content = match operation {
-            Operation::Put { path, content, .. } if path.as_str() == COROSYNC_CONF => content.clone(),
-            Operation::Rename { from, to, .. } if to.as_str() == COROSYNC_CONF => {
-                match read::get(&self.view.tree(), from) {
-                    Ok((_, content)) => content,
-                    // The rename itself says what is wrong.
-                    Err(_) => return Ok(()),
-                }
-            }
-            _ => return Ok(()),
-        };
-        // What cannot be read is refused by the guard, in its own words.
-        let Ok(corosync_conf) = String::from_utf8(content.into()) else { return Ok(()) };
-        if ClusterConf::parse(&corosync_conf).is_err() {
-            return Ok(());
-        }
-        let within = until.saturating_duration_since(Instant::now()).min(CHECK_DEADLINE);
-        let request = client::deadline(CheckConfigurationRequest { corosync_conf }, within);
-        let checked =
-            MembershipServiceClient::new(self.membership.clone()).check_configuration(request).await;
-        match checked {
-            Err(refusal) if refusal.code() == Code::FailedPrecondition => {
-                Err(Error::ConfNotRunnable(refusal.message().to_owned()))
-            }
-            Ok(_) | Err(_) => Ok(()),
-        }
-    }
-
-    /// Performs one write inside a span whose context travels with the operation to every node.
     async fn commit(
         &self,
         operation: Operation,
         id: RequestId,
         deadline: Instant,
     ) -> Result<(u64, Option<Entry>), Error> {
-        self.check_conf(&operation, deadline).await?;
-        let span = tracing::info_span!("config.commit", otel.kind = "producer", operation = operation.name(), path = %operation.path());
-        let trace = trace_context::of(&span).and_then(|text| convert::trace_context(&text));
-        let write = Write { id, operation, trace, deadline };
-        let (applied, entry) = self.replica.write(write).instrument(span).await?;
+        let (applied, entry) = self.committer.commit(operation, id, deadline).await?;
         Ok((applied.version, entry))
     }
 
@@ -272,7 +226,8 @@ impl ConfigService for Grpc {
     }
 
     async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
-        Ok(Response::new(self.replica.status().await?))
+        let status = self.replica.status().await?;
+        Ok(Response::new(GetStatusResponse { mount: self.mount.to_string(), ..status }))
     }
 
     async fn reload(&self, request: Request<ReloadRequest>) -> Result<Response<ReloadResponse>, Status> {

@@ -16,6 +16,8 @@
 //! | `quorum.rs`, `votes.rs` | the votes |
 //! | `identity.rs` | which node of which cluster this is |
 //! | `local_conf.rs`, `conf_guard.rs` | the local copy of corosync.conf; what may become the cluster's |
+//! | `mount/` | the tree as a file system, `/etc/pve` |
+//! | `commit.rs` | the way of a write |
 //! | `grpc.rs`, `handle.rs`, `read.rs`, `watchers.rs`, `convert.rs` | `ConfigService` |
 //! | `generated.rs`, `generated/` | the files that are made up when they are read |
 //! | `status/` | what nodes tell each other beside the tree, and `StatusService` |
@@ -23,6 +25,7 @@
 //! | `refusal.rs`, `error.rs` | what a refused write says |
 //! | `metrics.rs` | what observers see |
 
+mod commit;
 mod conf_guard;
 mod convert;
 mod driver;
@@ -36,6 +39,7 @@ mod handle;
 mod identity;
 mod local_conf;
 mod metrics;
+mod mount;
 mod opening;
 mod quorum;
 mod read;
@@ -58,11 +62,13 @@ use quorate_proto::config::v1::{
 };
 use tokio::sync::{Notify, mpsc, watch};
 
+use commit::Committer;
 use driver::{Driver, Parts};
 use handle::{COMMANDS_MAX, ReplicaHandle};
 use identity::IdentitySource;
 use local_conf::Readers;
 use metrics::StoreMetrics;
+use mount::Mounted;
 use status::Status;
 use view::View;
 
@@ -84,13 +90,14 @@ const INPUTS_MAX: usize = 256;
 pub async fn run(daemon: Daemon) -> Result<(), Failure> {
     let (commands, command_queue) = mpsc::channel(COMMANDS_MAX);
     let view = View::new(Tree::new());
-    let service = ConfigServiceServer::new(grpc::Grpc::new(
-        ReplicaHandle { commands },
-        view.clone(),
-        daemon_channel(&daemon.root, "membershipd"),
-    ))
-    .max_decoding_message_size(MESSAGE_MAX)
-    .max_encoding_message_size(MESSAGE_MAX);
+    let replica = ReplicaHandle { commands };
+    let membership = daemon_channel(&daemon.root, "membershipd");
+    let committer = Committer::new(replica.clone(), view.clone(), membership.clone());
+    let mounted = Mounted::default();
+    let grpc = grpc::Grpc::new(replica, view.clone(), committer.clone(), mounted.clone());
+    let service = ConfigServiceServer::new(grpc)
+        .max_decoding_message_size(MESSAGE_MAX)
+        .max_encoding_message_size(MESSAGE_MAX);
     let identities = IdentitySource::new(&daemon);
     let status = Status::new(view.clone(), identities.clone());
     let status_service = StatusServiceServer::new(status::Grpc::new(status.clone(), view.clone()))
@@ -107,7 +114,7 @@ pub async fn run(daemon: Daemon) -> Result<(), Failure> {
     let parts = Parts {
         store_path: daemon.state_dir().join("tree"),
         identities: identities.clone(),
-        view,
+        view: view.clone(),
         status: status.clone(),
         commands: command_queue,
         group,
@@ -122,7 +129,6 @@ pub async fn run(daemon: Daemon) -> Result<(), Failure> {
         if driver::is_configuration(&error) { Failure::configuration(error) } else { error.into() }
     })?;
 
-    let membership = daemon_channel(&daemon.root, "membershipd");
     let votes = daemon_channel(&daemon.root, "quorumd");
     let readers = Readers { membership: membership.clone(), quorum: votes.clone() };
     let shutdown = || daemon.shutdown.clone();
@@ -139,6 +145,9 @@ pub async fn run(daemon: Daemon) -> Result<(), Failure> {
     let (root, name) = (daemon.root.clone(), daemon.node.name.clone());
     tasks.spawn("local-conf", local_conf::keep_local_copy(root, name, conf_changes, readers, shutdown()));
     health.set(STATUS_SERVICE, true).await;
+    let generated = Arc::new(status.clone());
+    let mount = mount::Settings::new(&daemon, mounted, view, committer, generated);
+    tasks.spawn("mount", mount::keep_mounted(mount, shutdown()));
     tasks.spawn("grpc", server.serve(shutdown()));
     Ok(tasks.run().await?)
 }

@@ -5,6 +5,7 @@
 //! address = "10.0.0.1"               # default: what the name resolves to
 //! gateway_port = 8006                # default: 8006
 //! metrics_listen = "127.0.0.1:9100"  # default: no TCP port for metrics
+//! mount = false                      # default: true, configd mounts the tree at etc/pve
 //! ```
 //!
 //! A missing file means all defaults. Every mistake is reported at once, with file, key and value.
@@ -37,6 +38,8 @@ pub struct NodeConfig {
     /// Whether the ring's thread may run in real time, before all ordinary ones. Default: yes. Where several nodes share
     /// a machine their rings would take the processors from their own daemons.
     pub real_time: bool,
+    /// Whether configd mounts the tree at `etc/pve`. Default: yes. Without the right to mount it goes on without.
+    pub mount: bool,
 }
 
 /// Why node.toml could not be used.
@@ -141,7 +144,14 @@ impl NodeConfig {
     /// The configuration of a node with this name and defaults for the rest.
     #[must_use]
     pub fn named(name: NodeName) -> Self {
-        Self { name, address: None, gateway_port: GATEWAY_PORT, metrics_listen: None, real_time: true }
+        Self {
+            name,
+            address: None,
+            gateway_port: GATEWAY_PORT,
+            metrics_listen: None,
+            real_time: true,
+            mount: true,
+        }
     }
 
     /// The address of this node on link 0: `address` if it is set, else what the name resolves to,
@@ -190,13 +200,18 @@ impl NodeConfig {
             toml::Value::Boolean(real_time) => Ok(*real_time),
             _ => Err("true or false is expected".to_owned()),
         });
+        let mount = raw.take("mount", |value| match value {
+            toml::Value::Boolean(mount) => Ok(*mount),
+            _ => Err("true or false is expected".to_owned()),
+        });
         raw.finish(path)?;
         let name = match name {
             Some(name) => name,
             None => node_name_of(host_name(), path)?,
         };
         let gateway_port = gateway_port.unwrap_or(GATEWAY_PORT);
-        Ok(Self { name, address, gateway_port, metrics_listen, real_time: real_time.unwrap_or(true) })
+        let (real_time, mount) = (real_time.unwrap_or(true), mount.unwrap_or(true));
+        Ok(Self { name, address, gateway_port, metrics_listen, real_time, mount })
     }
 }
 
@@ -218,7 +233,8 @@ impl RawConfig {
 
     fn finish(mut self, path: &Path) -> Result<(), NodeConfigError> {
         for (key, value) in std::mem::take(&mut self.table) {
-            let known = "unknown key; known are name, address, gateway_port, metrics_listen, real_time";
+            let known =
+                "unknown key; known are name, address, gateway_port, metrics_listen, real_time, mount";
             self.refuse(&key, &value, known.to_owned());
         }
         if self.mistakes.is_empty() {
@@ -263,7 +279,7 @@ mod tests {
     fn every_key_is_read() {
         let config = parse(
             "name = 'hp1'\naddress = '10.0.0.1'\ngateway_port = 9006\nmetrics_listen = '127.0.0.1:9100'\n\
-             real_time = false\n",
+             real_time = false\nmount = false\n",
         )
         .unwrap();
 
@@ -271,7 +287,7 @@ mod tests {
         assert_eq!(config.address, Some("10.0.0.1".parse().unwrap()));
         assert_eq!(config.gateway_port, 9006);
         assert_eq!(config.metrics_listen, Some("127.0.0.1:9100".parse().unwrap()));
-        assert!(!config.real_time);
+        assert!(!config.real_time && !config.mount);
     }
 
     #[test]

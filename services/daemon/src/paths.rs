@@ -32,6 +32,12 @@ impl Root {
         self.0.join("etc/corosync/authkey")
     }
 
+    /// `etc/pve`: where the replicated tree is mounted.
+    #[must_use]
+    pub fn mount_point(&self) -> PathBuf {
+        self.0.join("etc/pve")
+    }
+
     /// `etc/quorate/node.toml`: what only this node needs to know.
     #[must_use]
     pub fn node_toml(&self) -> PathBuf {

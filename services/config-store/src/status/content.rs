@@ -25,18 +25,16 @@ impl Generated for Status {
             GeneratedFile::Debug => Bytes::from_static(if self.debug() { b"1\n" } else { b"0\n" }),
         }
     }
+
+    fn set_debug(&self, on: bool) {
+        self.0.debug.store(on, Ordering::Relaxed);
+    }
 }
 
 impl Status {
     /// Whether debug messages are asked for.
     pub(crate) fn debug(&self) -> bool {
         self.0.debug.load(Ordering::Relaxed)
-    }
-
-    /// Asks for debug messages, or no longer: what `.debug` says.
-    #[allow(dead_code, reason = "for the mount, which lets `.debug` be written")]
-    pub(crate) fn set_debug(&self, debug: bool) {
-        self.0.debug.store(debug, Ordering::Relaxed);
     }
 
     /// Version of `.members`. It is a sum of counters that only rise, so it rises with each of them.
