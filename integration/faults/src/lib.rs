@@ -1,0 +1,3 @@
+//! Whole nodes under faults, and a judgement of everything that their clients saw.
+
+pub mod linear;
