@@ -32,6 +32,7 @@ mod generate;
 mod tests;
 
 pub use flaw::Flaw;
+use serde::{Deserialize, Serialize};
 
 /// What was written: every write of a history has its own.
 pub type Value = u64;
@@ -40,7 +41,7 @@ pub type Value = u64;
 pub type Time = u64;
 
 /// One operation as its caller saw it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Operation {
     /// Names it in a [`Flaw`].
     pub id: u64,
@@ -55,7 +56,8 @@ pub struct Operation {
 }
 
 /// What may be asked of a register.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Call {
     /// The value.
     Get,
@@ -74,7 +76,8 @@ pub enum Call {
 }
 
 /// What a write requires.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Expect {
     /// Nothing.
     Any,
@@ -85,7 +88,8 @@ pub enum Expect {
 }
 
 /// What a caller was told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// The write took effect.
     Done {
