@@ -8,8 +8,10 @@ BIN := $(TARGET_DIR)/debug
 SEEDS ?= 1..200
 # The lock file says what is built; the same packages are always built together, so that nothing is built twice.
 FLAGS := --workspace --locked
-# The files of tests that run whole nodes.
-NODE_TESTS := $(patsubst %.rs,--test %,$(notdir $(wildcard integration/cluster/tests/*.rs integration/interop/tests/*.rs)))
+# The tests that run whole nodes, for cargo-nextest; and their files.
+NODES := package(cluster-tests) | package(interop-tests) | binary_id(faults::short)
+NODE_TESTS := $(patsubst %.rs,--test %,$(notdir $(wildcard \
+    integration/cluster/tests/*.rs integration/interop/tests/*.rs integration/faults/tests/*.rs)))
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
@@ -42,11 +44,11 @@ lint: deps ## Check with clippy; warnings are errors
 
 unit: build ## All tests of all crates but those with whole nodes
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
-	    $(CARGO) nextest run $(FLAGS) -E 'not (package(cluster-tests) | package(interop-tests))' && \
+	    $(CARGO) nextest run $(FLAGS) -E 'not ($(NODES))' && \
 	    $(CARGO) test $(FLAGS) --doc; \
 	else \
 	    $(CARGO) test $(FLAGS) --lib --bins && \
-	    $(CARGO) test $(FLAGS) --exclude cluster-tests --exclude interop-tests --test '*' && \
+	    $(CARGO) test $(FLAGS) --exclude cluster-tests --exclude interop-tests --exclude faults --test '*' && \
 	    $(CARGO) test $(FLAGS) --doc; \
 	fi
 
@@ -67,7 +69,7 @@ python: build deps-test ## The Python client and the trace sink against real nod
 
 cluster: build deps-test ## Real daemons, on the playground and in a ring with corosync's: partitions, crashes, joins
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
-	    $(CARGO) nextest run $(FLAGS) -E 'package(cluster-tests) | package(interop-tests)' --test-threads 2; \
+	    $(CARGO) nextest run $(FLAGS) -E '$(NODES)' --test-threads 2; \
 	else \
 	    $(CARGO) test $(FLAGS) $(NODE_TESTS) -- --test-threads 2; \
 	fi

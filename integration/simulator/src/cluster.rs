@@ -358,6 +358,10 @@ impl Cluster {
             Fault::LoseRingSeq(node) => {
                 self.machines.get_mut(&node).expect("faults name nodes of the setup").lose_ring_seq();
             }
+            Fault::WipeStore(node) => {
+                self.stop(node, Daemon::Config);
+                self.machines.get_mut(&node).expect("faults name nodes of the setup").wipe_store();
+            }
             Fault::WriteError(node) => self.process_mut(node, Daemon::Config).write_fails = true,
         }
     }

@@ -60,6 +60,9 @@ pub enum Fault {
     Receiver(NodeId, Option<Duration>),
     /// The next write of configd fails.
     WriteError(NodeId),
+    /// The store of a node is empty, as on a new disk; configd is killed first if it runs. It is never drawn from a
+    /// seed: a node that forgot what it vouched for may cost the cluster an acknowledged write.
+    WipeStore(NodeId),
     /// The ring-sequence file of a node is damaged.
     LoseRingSeq(NodeId),
     /// membershipd reads its configuration again: token, hold and consensus timers are now so many per cent
@@ -85,6 +88,7 @@ impl fmt::Display for Fault {
             Self::Receiver(node, limit) => write!(f, "FAULT receiver of {node} {limit:?}"),
             Self::Timers(node, per_cent) => write!(f, "FAULT timers of {node} at {per_cent} %"),
             Self::LoseRingSeq(node) => write!(f, "FAULT the ring-sequence file of {node} is damaged"),
+            Self::WipeStore(node) => write!(f, "FAULT the store of {node} is wiped"),
             Self::WriteError(node) => write!(f, "FAULT the next write of {node} fails"),
         }
     }

@@ -53,15 +53,21 @@ pub enum Mutation {
     StoreBeforeDurable,
     /// The store's writes never reach the disk, but are reported as stored.
     SkipStore,
+    /// Of the last batch that survives a crash only the first half does.
+    TearBatch,
+    /// What the store's batches remove stays on the disk.
+    KeepRemoved,
     /// Now and then one replica misses a message of its group.
     DropStoreMessage,
     /// configd answers a write as soon as it has handed it over.
     AcknowledgeAtOnce,
+    /// configd answers a linearizable read with what it has, without asking the group.
+    ReadAtOnce,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 28] = [
         Self::DropDelivery,
         Self::SwapDeliveries,
         Self::DuplicateDelivery,
@@ -85,7 +91,10 @@ impl Mutation {
         Self::IgnoreQuorum,
         Self::StoreBeforeDurable,
         Self::SkipStore,
+        Self::TearBatch,
+        Self::KeepRemoved,
         Self::DropStoreMessage,
         Self::AcknowledgeAtOnce,
+        Self::ReadAtOnce,
     ];
 }

@@ -169,6 +169,24 @@ fn writes_that_never_reach_the_disk_are_noticed() {
     is_caught(Mutation::SkipStore, "store", &["acknowledged means on the disks of a majority"]);
 }
 
+/// P11: the loader compares the checksum.
+#[test]
+fn a_batch_that_is_torn_by_a_crash_is_noticed_when_it_is_loaded() {
+    is_caught(Mutation::TearBatch, "progress", &["a daemon starts"]);
+}
+
+/// P11: a file that comes back to life after a restart.
+#[test]
+fn a_removal_that_never_reached_the_disk_is_noticed_when_it_is_loaded() {
+    is_caught(Mutation::KeepRemoved, "progress", &["a daemon starts"]);
+}
+
+/// P11.
+#[test]
+fn a_linearizable_read_that_asks_nobody_is_noticed() {
+    is_caught(Mutation::ReadAtOnce, "store", &["a linearizable read is not stale"]);
+}
+
 /// P11.
 #[test]
 fn a_replica_that_misses_a_message_is_noticed() {

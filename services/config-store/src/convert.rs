@@ -27,14 +27,35 @@ fn kind(kind: Kind) -> EntryKind {
     }
 }
 
-/// A change; attributes of an entry that is still there are its present ones.
+/// The entry that a change left, if it left one. `present` is the entry as it is now; of it come what no change of
+/// itself says: the size, unless it is known, and for a rename whether it is a directory.
+pub(crate) fn written(change: &Change, size: Option<u64>, present: Option<&Entry>) -> Option<proto::Entry> {
+    let kind_now = present.map_or(Kind::File, |present| present.head().kind);
+    let kind_then = match change.kind {
+        ChangeKind::Deleted => return None,
+        ChangeKind::Created(kind) => kind,
+        ChangeKind::Written => Kind::File,
+        ChangeKind::Renamed | ChangeKind::Touched => kind_now,
+    };
+    let size_now = present.map_or(0, |present| present.content().len() as u64);
+    Some(proto::Entry {
+        path: change.path.to_string(),
+        kind: kind(kind_then).into(),
+        size: size.unwrap_or(size_now),
+        version: change.version,
+        writer: change.writer,
+        modified: Some(timestamp(change.mtime)),
+    })
+}
+
+/// A change; the size of an entry that is still there is its present one.
 pub(crate) fn change(change: &Change, tree: &Tree) -> proto::Change {
     let kind = match change.kind {
         ChangeKind::Created(_) | ChangeKind::Written | ChangeKind::Touched => change::Kind::Put,
         ChangeKind::Renamed => change::Kind::Renamed,
         ChangeKind::Deleted => change::Kind::Deleted,
     };
-    let present = tree.entry(change.inode).map(|present| entry(&change.path, present));
+    let present = tree.entry(change.inode).and_then(|present| written(change, None, Some(present)));
     let gone = || proto::Entry {
         path: change.path.to_string(),
         version: change.version,
@@ -97,6 +118,38 @@ pub(crate) fn traceparent(context: &TraceContext) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_written_is_told_as_of_then_though_others_have_written_it_since() {
+        let path: ConfigPath = "storage.cfg".parse().expect("a path");
+        let mut tree = Tree::new();
+        let put = |content: &'static [u8]| config_store_core::Operation::Put {
+            path: path.clone(),
+            expect: config_store_core::Expect::Any,
+            content: bytes::Bytes::from_static(content),
+        };
+        let first = tree.apply(1, 10, &put(b"one")).expect("allowed");
+        let version = tree.version();
+        tree.apply(2, 20, &put(b"and two")).expect("allowed");
+        let change = Change {
+            version,
+            kind: ChangeKind::Created(Kind::File),
+            path: path.clone(),
+            from: None,
+            inode: first.inode,
+            removed: None,
+            writer: 1,
+            mtime: 10,
+        };
+
+        let told = written(&change, Some(3), tree.entry(first.inode)).expect("it was there");
+        assert_eq!((told.version, told.size, told.writer), (version, 3, 1));
+        let told = written(&change, Some(3), None).expect("it was there");
+        assert_eq!((told.version, told.kind()), (version, EntryKind::File));
+        let told = super::change(&change, &tree).entry.expect("an entry");
+        assert_eq!((told.version, told.writer), (version, 1));
+        assert_eq!(written(&Change { kind: ChangeKind::Deleted, ..change }, None, None), None);
+    }
 
     #[test]
     fn a_prefix_covers_whole_names_only() {

@@ -12,8 +12,8 @@ use std::{
 
 use bytes::Bytes;
 use config_store_core::{
-    Applied, BatchId, Change, ConfigPath, Envelope, Extensions, Handle, Input, OperationRequest, Output,
-    Replica, Reply, RequestId, State,
+    Applied, BatchId, Change, ConfigPath, Envelope, Extensions, Handle, Input, Operation, OperationRequest,
+    Output, Replica, Reply, RequestId, State,
 };
 use quorate_daemon::Health;
 use quorate_proto::{config::v1 as proto, quorum::v1::QuorumStatus};
@@ -66,7 +66,8 @@ pub(crate) struct Parts {
 }
 
 enum Waiting {
-    Write(oneshot::Sender<Result<(Applied, Option<proto::Entry>), Error>>),
+    /// With the size of the content that is written.
+    Write(Option<u64>, oneshot::Sender<Result<(Applied, Option<proto::Entry>), Error>>),
     Barrier(oneshot::Sender<Result<(), Error>>),
 }
 
@@ -207,7 +208,11 @@ impl Driver {
             let _ = answer.send(Err(Error::ConfRefused(refusal)));
             return;
         }
-        let handle = self.next_handle(Waiting::Write(answer));
+        let size = match &write.operation {
+            Operation::Put { content, .. } => Some(content.len() as u64),
+            _ => None,
+        };
+        let handle = self.next_handle(Waiting::Write(size, answer));
         let request = OperationRequest {
             id: write.id,
             mtime: now_seconds(),
@@ -333,7 +338,7 @@ impl Driver {
     fn fail_waiting(&mut self) {
         for (_, waiting) in std::mem::take(&mut self.waiting) {
             match waiting {
-                Waiting::Write(answer) => drop(answer.send(Err(Error::Stopped))),
+                Waiting::Write(_, answer) => drop(answer.send(Err(Error::Stopped))),
                 Waiting::Barrier(answer) => drop(answer.send(Err(Error::Stopped))),
             }
         }
@@ -421,10 +426,15 @@ impl Driver {
         let reply = reply
             .map_err(|error| refusal::explain(error, self.votes.as_ref(), self.store_failure.as_deref()));
         match waiting {
-            Waiting::Write(answer) => {
+            Waiting::Write(size, answer) => {
+                // Not the entry as it is now: others may have written it since, and a caller who took their version for
+                // its own would overwrite what it never saw.
                 let tree = self.parts.view.tree();
-                let entry = |inode| Some(convert::entry(&tree.path_of(inode)?, tree.entry(inode)?));
-                let _ = answer.send(reply.map(|applied| (applied.clone(), entry(applied.inode))));
+                let entry = |applied: &Applied| {
+                    let record = self.replica.log().get(applied.version)?;
+                    convert::written(&record.change, size, tree.entry(applied.inode))
+                };
+                let _ = answer.send(reply.map(|applied| (applied.clone(), entry(&applied))));
             }
             Waiting::Barrier(answer) => drop(answer.send(reply.map(|_| ()))),
         }

@@ -18,6 +18,8 @@ const BURST_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 struct Watcher {
     prefix: ConfigPath,
+    /// It knows everything up to this version: it said so when it resumed, or was told.
+    knows: u64,
     bursts: mpsc::Sender<Result<Burst, Error>>,
 }
 
@@ -26,7 +28,9 @@ struct Watcher {
 pub(crate) struct Watchers(Vec<Watcher>);
 
 impl Watchers {
-    /// Adds a watcher and collects what happened since `after`.
+    /// Adds a watcher and collects what happened since `after`. That may be ahead of what is certain here: after a start
+    /// a replica learns only from the others how far its own tree is certain, and the watcher may come from another
+    /// node. It is then told what follows `after`, and nothing twice.
     pub(crate) fn add(
         &mut self,
         replica: &Replica,
@@ -41,25 +45,31 @@ impl Watchers {
                 .map_err(|compacted| Error::Compacted { oldest: compacted.oldest })?,
             None => Vec::new(),
         };
-        let backlog = bursts(&missed, &prefix, tree, version);
+        let knows = version.max(after.unwrap_or_default());
+        let backlog = bursts(&missed, &prefix, tree, knows);
         // One place is kept for the error that ends the stream of a slow reader.
         let (sender, bursts) = mpsc::channel(BURSTS_MAX + 1);
-        self.0.push(Watcher { prefix, bursts: sender });
+        self.0.push(Watcher { prefix, knows, bursts: sender });
         Ok(Watch { backlog, bursts })
     }
 
     /// Tells everybody what changed.
     pub(crate) fn tell(&mut self, changes: &[Change], tree: &Tree) {
         let Some(version) = changes.last().map(|change| change.version) else { return };
-        self.0.retain(|watcher| {
-            let bursts = bursts(changes, &watcher.prefix, tree, version);
+        self.0.retain_mut(|watcher| {
+            let known = changes.partition_point(|change| change.version <= watcher.knows);
+            watcher.knows = version.max(watcher.knows);
+            let bursts = bursts(&changes[known..], &watcher.prefix, tree, watcher.knows);
             bursts.into_iter().all(|burst| watcher.send(burst))
         });
     }
 
     /// Tells everybody to read again.
     pub(crate) fn reset(&mut self, version: u64) {
-        self.0.retain(|watcher| watcher.send(Burst { changes: vec![convert::reloaded(version)], version }));
+        self.0.retain_mut(|watcher| {
+            watcher.knows = version;
+            watcher.send(Burst { changes: vec![convert::reloaded(version)], version })
+        });
     }
 }
 
@@ -109,6 +119,60 @@ mod tests {
     fn change(version: u64) -> proto::Change {
         let entry = proto::Entry { path: "x".repeat(200), ..proto::Entry::default() };
         proto::Change { version, entry: Some(entry), ..proto::Change::default() }
+    }
+
+    fn written(version: u64) -> Change {
+        Change {
+            version,
+            kind: config_store_core::ChangeKind::Written,
+            path: "storage.cfg".parse().expect("a path"),
+            from: None,
+            inode: 2,
+            removed: None,
+            writer: 1,
+            mtime: 0,
+        }
+    }
+
+    #[test]
+    fn a_watcher_that_resumes_ahead_of_what_is_certain_here_is_told_nothing_twice() {
+        let node = quorate_types::NodeId::new(1).expect("not 0");
+        let replica =
+            Replica::load(config_store_core::Settings::new(node, 1), config_store_core::Image::default());
+        let (mut watchers, tree) = (Watchers::default(), Tree::new());
+        let Watch { backlog, mut bursts } =
+            watchers.add(&replica, &tree, ConfigPath::root(), Some(7)).expect("nothing is missing");
+        assert_eq!(
+            backlog.iter().map(|burst| (burst.changes.len(), burst.version)).collect::<Vec<_>>(),
+            [(0, 7)]
+        );
+
+        watchers.tell(&[written(5), written(6)], &tree);
+        watchers.tell(&[written(7), written(8)], &tree);
+
+        let told = bursts.try_recv().expect("a burst").expect("no error");
+        assert_eq!(told.changes.iter().map(|change| change.version).collect::<Vec<_>>(), [8]);
+        assert_eq!(told.version, 8);
+        assert!(bursts.try_recv().is_err());
+    }
+
+    #[test]
+    fn after_a_reset_a_watcher_is_told_versions_that_it_knew_before() {
+        let node = quorate_types::NodeId::new(1).expect("not 0");
+        let replica =
+            Replica::load(config_store_core::Settings::new(node, 1), config_store_core::Image::default());
+        let (mut watchers, tree) = (Watchers::default(), Tree::new());
+        let mut watch =
+            watchers.add(&replica, &tree, ConfigPath::root(), Some(7)).expect("nothing is missing");
+
+        watchers.reset(4);
+        watchers.tell(&[written(5)], &tree);
+
+        let mut versions = Vec::new();
+        while let Ok(Ok(burst)) = watch.bursts.try_recv() {
+            versions.push(burst.version);
+        }
+        assert_eq!(versions, [4, 5]);
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub(super) struct Machine {
     ring_seq: u64,
     tracking: Option<u32>,
     store: BTreeMap<(Space, Bytes), Bytes>,
+    mutation: Option<Mutation>,
 }
 
 impl Machine {
@@ -34,7 +35,8 @@ impl Machine {
     pub(super) fn new(mut rng: Rng, setup: &Setup) -> Self {
         let processes =
             Daemon::ALL.map(|daemon| Process::new(Disk::new(rng.fork(daemon as u64), setup.disk)));
-        Self { processes, ring_seq: setup.ring_seq, tracking: None, store: BTreeMap::new() }
+        let (ring_seq, mutation) = (setup.ring_seq, setup.mutation);
+        Self { processes, ring_seq, tracking: None, store: BTreeMap::new(), mutation }
     }
 
     pub(super) fn process(&self, daemon: Daemon) -> &Process {
@@ -92,6 +94,11 @@ impl Machine {
         self.ring_seq = 0;
     }
 
+    /// The store is empty: a new disk.
+    pub(super) fn wipe_store(&mut self) {
+        self.store.clear();
+    }
+
     fn load(&self) -> Result<Image, LoadError> {
         let mut loader = Loader::new();
         for ((space, key), value) in &self.store {
@@ -105,6 +112,7 @@ impl Machine {
             let key = (write.space, write.key.clone());
             match &write.value {
                 Some(value) => drop(self.store.insert(key, value.clone())),
+                None if self.mutation == Some(Mutation::KeepRemoved) => {}
                 None => drop(self.store.remove(&key)),
             }
         }
@@ -114,7 +122,12 @@ impl Machine {
     pub(super) fn stop(&mut self, daemon: Daemon) -> Vec<Event> {
         let process = self.process_mut(daemon);
         process.stop();
-        let survivors = process.disk.crash();
+        let mut survivors = process.disk.crash();
+        if self.mutation == Some(Mutation::TearBatch)
+            && let Some(DiskWrite::Store(batch, _)) = survivors.last_mut()
+        {
+            batch.writes.truncate(batch.writes.len() / 2);
+        }
         let mut events: Vec<Event> = survivors.iter().filter_map(|write| self.apply(write)).collect();
         events.push(match daemon {
             Daemon::Membership => Event::MembershipStopped,
