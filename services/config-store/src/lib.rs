@@ -140,12 +140,12 @@ pub async fn run(daemon: Daemon) -> Result<(), Failure> {
     let (status_inputs, status_group) = mpsc::channel(INPUTS_MAX);
     let status_rejoin = Arc::new(Notify::new());
     tasks.spawn("status-group", join(group::STATUS_GROUP, status_inputs, Arc::clone(&status_rejoin)));
+    let generated = Arc::new(status.clone());
     tasks.spawn("status", status::keep_running(status, identities, status_group, status_rejoin, shutdown()));
     tasks.spawn("votes", quorum::keep_watching(votes, quorum_inputs, shutdown()));
     let (root, name) = (daemon.root.clone(), daemon.node.name.clone());
     tasks.spawn("local-conf", local_conf::keep_local_copy(root, name, conf_changes, readers, shutdown()));
     health.set(STATUS_SERVICE, true).await;
-    let generated = Arc::new(status.clone());
     let mount = mount::Settings::new(&daemon, mounted, view, committer, generated);
     tasks.spawn("mount", mount::keep_mounted(mount, shutdown()));
     tasks.spawn("grpc", server.serve(shutdown()));
