@@ -57,11 +57,13 @@ pub enum Mutation {
     DropStoreMessage,
     /// configd answers a write as soon as it has handed it over.
     AcknowledgeAtOnce,
+    /// configd sends only the first operation of a transaction.
+    TearTransaction,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::DropDelivery,
         Self::SwapDeliveries,
         Self::DuplicateDelivery,
@@ -87,5 +89,6 @@ impl Mutation {
         Self::SkipStore,
         Self::DropStoreMessage,
         Self::AcknowledgeAtOnce,
+        Self::TearTransaction,
     ];
 }

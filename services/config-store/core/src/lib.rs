@@ -97,6 +97,7 @@ mod request;
 mod stats;
 pub mod status;
 mod sync;
+mod transaction;
 mod transfer;
 mod tree;
 mod wire;
@@ -111,15 +112,16 @@ pub use io::{Input, Output, Reason, State};
 pub use load::{Image, LoadError, Loader};
 pub use log::{ChainHash, Change, ChangeKind, Compacted, LOG_WINDOW, Log, Record};
 pub use message::{MemberState, Message, PIECE_MAX, RoundId, Signed, StreamKind};
-pub use operation::{Envelope, Expect, Extensions, Operation, RequestId, TraceContext};
+pub use operation::{CALLER_MAX, CALLER_TAG, Envelope, Expect, Extensions, Operation, RequestId, TraceContext};
 pub use path::{ConfigPath, NAME_MAX, PATH_MAX, PathError};
 pub use quorum::{QuorumView, Shortfall};
 pub use replica::{Replica, Settings};
 pub use request::{Applied, Handle, OperationRequest, QUEUE_BYTES_MAX, QUEUE_MAX, Reply, RequestError};
 pub use stats::Stats;
 pub use sync::{CatchUp, catch_up, next_epoch, winner};
+pub use transaction::{TRANSACTION_BYTES_MAX, TRANSACTION_OPERATIONS_MAX, Transaction, TransactionError};
 pub use tree::{
     EMPTY_VERSION, ENTRIES_MAX, Effect, FILE_MAX, LOCK_DIRECTORY, OperationError, Place, ReplaceError,
-    Replacement, Root, TREE_BYTES_MAX, Touch, Touched, Tree,
+    Replacement, Root, Step, TREE_BYTES_MAX, Touch, Touched, Tree,
 };
 pub use wire::WireError;
