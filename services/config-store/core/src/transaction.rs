@@ -142,12 +142,16 @@ mod tests {
 
     #[test]
     fn the_bounds_are_kept() {
-        let made = |operations: Vec<Operation>| Transaction::new(operations).map(|made| made.operations.len());
+        let made =
+            |operations: Vec<Operation>| Transaction::new(operations).map(|made| made.operations.len());
         assert_eq!(made(vec![]), Err(TransactionError::Empty));
         assert_eq!(made(vec![put(1); 256]), Ok(256));
         assert_eq!(made(vec![put(1); 257]), Err(TransactionError::TooMany(257)));
         assert_eq!(made(vec![put(1 << 20); 4]), Ok(4));
-        assert_eq!(made(vec![put(1 << 20), put((3 << 20) + 1)]), Err(TransactionError::TooLarge((4 << 20) + 1)));
+        assert_eq!(
+            made(vec![put(1 << 20), put((3 << 20) + 1)]),
+            Err(TransactionError::TooLarge((4 << 20) + 1))
+        );
         let inner = Operation::Transaction(Transaction::new(vec![put(1)]).unwrap());
         assert_eq!(made(vec![put(1), inner]), Err(TransactionError::Nested(1)));
     }

@@ -128,7 +128,8 @@ impl Replica {
             self.builder.put_epochs(&self.epochs);
         }
         for (step, record) in steps.iter().zip(records) {
-            self.builder.put_effect(&self.tree, &step.effect);
+            self.builder.put_step(step);
+            self.history.performed(&mut self.builder, step, &record.change);
             self.builder.put_record(&record);
             if let Some(old) = self.log.push(record) {
                 self.builder.delete_record(old);

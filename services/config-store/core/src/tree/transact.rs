@@ -174,8 +174,14 @@ mod tests {
         let steps = tree.transact(7, 70, &together(operations)).unwrap();
         let seen: Vec<_> = steps.iter().map(|step| (step.effect.version, step.effect.inode)).collect();
         assert_eq!(seen, [(2, 2), (3, 3), (4, 3)]);
-        assert_eq!(tree.get(&path("d/f")).map(|entry| entry.content().clone()), Some(Bytes::from_static(b"2")));
-        assert_eq!(steps[2].before.as_ref().map(|entry| entry.content().clone()), Some(Bytes::from_static(b"1")));
+        assert_eq!(
+            tree.get(&path("d/f")).map(|entry| entry.content().clone()),
+            Some(Bytes::from_static(b"2"))
+        );
+        assert_eq!(
+            steps[2].before.as_ref().map(|entry| entry.content().clone()),
+            Some(Bytes::from_static(b"1"))
+        );
     }
 
     #[test]
