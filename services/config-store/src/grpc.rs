@@ -1,11 +1,15 @@
 //! `ConfigService`: checks and converts requests, asks the driver through its handle, converts answers.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use config_store_core::{ConfigPath, Expect, FILE_MAX, Operation, OperationError, RequestId};
 use corosync_conf::ClusterConf;
 use quorate_daemon::{
+    caller,
     client::{self, DaemonChannel},
     timeout::{self, GRPC_TIMEOUT},
     trace_context,
@@ -14,22 +18,22 @@ use quorate_proto::{
     config::v1::{
         DeleteRequest, DeleteResponse, Entry, EntryKind, GetRequest, GetResponse, GetStatusRequest,
         GetStatusResponse, ListRequest, ListResponse, MkdirRequest, MkdirResponse, PutRequest, PutResponse,
-        ReloadRequest, ReloadResponse, RenameRequest, RenameResponse, WatchRequest, WatchResponse,
-        config_service_server::ConfigService,
+        ReloadRequest, ReloadResponse, RenameRequest, RenameResponse, TransactRequest, TransactResponse,
+        WatchRequest, WatchResponse, config_service_server::ConfigService,
     },
     membership::v1::{CheckConfigurationRequest, membership_service_client::MembershipServiceClient},
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use crate::{
     conf_guard::COROSYNC_CONF,
     convert,
     error::Error,
     handle::{Burst, ReplicaHandle, Watch, Write},
-    read,
+    read, transact,
     view::View,
 };
 
@@ -45,6 +49,13 @@ const WATCH_SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 /// Answers of a watch that wait in the connection.
 const WATCH_ANSWERS_MAX: usize = 16;
 
+/// How a write is asked for.
+struct Ask<'a> {
+    id: RequestId,
+    deadline: Instant,
+    caller: &'a str,
+}
+
 /// The service. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Grpc {
@@ -58,20 +69,31 @@ impl Grpc {
         Self { replica, view, membership }
     }
 
+    /// What an operation would make the cluster's corosync.conf.
+    fn new_conf(&self, operation: &Operation) -> Option<Bytes> {
+        let mut written = BTreeMap::new();
+        let mut conf = None;
+        for one in operation.each() {
+            match one {
+                Operation::Put { path, content, .. } if path.as_str() == COROSYNC_CONF => {
+                    conf = Some(content.clone());
+                }
+                Operation::Put { path, content, .. } => drop(written.insert(path, content.clone())),
+                Operation::Rename { from, to, .. } if to.as_str() == COROSYNC_CONF => {
+                    let before = || read::get(&self.view.tree(), from).ok().map(|(_, content)| content);
+                    // One that is not there makes the rename itself fail, which says what is wrong.
+                    conf = written.get(from).cloned().or_else(before).or(conf);
+                }
+                _ => {}
+            }
+        }
+        conf
+    }
+
     /// Asks the ring whether it could run with what is to become corosync.conf: only it knows transports, timers, keys
     /// and addresses. A daemon that does not answer says nothing against it.
     async fn check_conf(&self, operation: &Operation, until: Instant) -> Result<(), Error> {
-        let content = match operation {
-            Operation::Put { path, content, .. } if path.as_str() == COROSYNC_CONF => content.clone(),
-            Operation::Rename { from, to, .. } if to.as_str() == COROSYNC_CONF => {
-                match read::get(&self.view.tree(), from) {
-                    Ok((_, content)) => content,
-                    // The rename itself says what is wrong.
-                    Err(_) => return Ok(()),
-                }
-            }
-            _ => return Ok(()),
-        };
+        let Some(content) = self.new_conf(operation) else { return Ok(()) };
         // What cannot be read is refused by the guard, in its own words.
         let Ok(corosync_conf) = String::from_utf8(content.into()) else { return Ok(()) };
         if ClusterConf::parse(&corosync_conf).is_err() {
@@ -89,28 +111,35 @@ impl Grpc {
         }
     }
 
-    /// Performs one write inside a span whose context travels with the operation to every node.
-    async fn commit(
-        &self,
-        operation: Operation,
-        id: RequestId,
-        deadline: Instant,
-    ) -> Result<(u64, Option<Entry>), Error> {
+    /// A write with the span whose context travels with the operation to every node.
+    async fn prepared(&self, operation: Operation, ask: Ask<'_>) -> Result<(Write, Span), Error> {
+        let Ask { id, deadline, caller } = ask;
         self.check_conf(&operation, deadline).await?;
         let span = tracing::info_span!("config.commit", otel.kind = "producer", operation = operation.name(), path = %operation.path());
         let trace = trace_context::of(&span).and_then(|text| convert::trace_context(&text));
-        let write = Write { id, operation, trace, deadline };
+        Ok((Write { id, operation, caller: caller.to_owned(), trace, deadline }, span))
+    }
+
+    /// Performs one write.
+    async fn commit(&self, operation: Operation, ask: Ask<'_>) -> Result<(u64, Option<Entry>), Error> {
+        let (write, span) = self.prepared(operation, ask).await?;
         let (applied, entry) = self.replica.write(write).instrument(span).await?;
         Ok((applied.version, entry))
     }
 
     /// Makes every missing directory above `path`, then perhaps `path` itself.
-    async fn make_directories(&self, path: &ConfigPath, deadline: Instant) -> Result<Option<Entry>, Error> {
+    async fn make_directories(
+        &self,
+        path: &ConfigPath,
+        deadline: Instant,
+        caller: &str,
+    ) -> Result<Option<Entry>, Error> {
         let mut at = ConfigPath::root();
         let mut last = None;
         for name in path.names() {
             at = at.join(name).map_err(|source| Error::Path { path: path.to_string(), source })?;
-            match self.commit(Operation::Mkdir { path: at.clone() }, fresh_id(), deadline).await {
+            let ask = Ask { id: fresh_id(), deadline, caller };
+            match self.commit(Operation::Mkdir { path: at.clone() }, ask).await {
                 Ok((_, entry)) => last = entry,
                 Err(Error::Entry(OperationError::AlreadyExists { .. })) => last = None,
                 Err(error) => return Err(error),
@@ -159,14 +188,6 @@ fn deadline<T>(request: &Request<T>) -> Instant {
     Instant::now() + timeout::ahead_of(wanted)
 }
 
-fn expect(version: Option<u64>) -> Expect {
-    match version {
-        None => Expect::Any,
-        Some(0) => Expect::Absent,
-        Some(version) => Expect::Version(version),
-    }
-}
-
 #[tonic::async_trait]
 impl ConfigService for Grpc {
     type WatchStream = ReceiverStream<Result<WatchResponse, Status>>;
@@ -183,7 +204,7 @@ impl ConfigService for Grpc {
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
-        let deadline = deadline(&request);
+        let (deadline, caller) = (deadline(&request), caller::of(&request));
         let request = request.into_inner();
         let path = parse(&request.path)?;
         let id = request_id(&request.request_id)?;
@@ -197,11 +218,14 @@ impl ConfigService for Grpc {
             && !must_exist
             && let Some(parent) = path.parent()
         {
-            self.make_directories(&parent, deadline).await?;
+            self.make_directories(&parent, deadline, &caller).await?;
         }
-        let operation =
-            Operation::Put { path, expect: expect(request.expected_version), content: request.content };
-        let (_, entry) = self.commit(operation, id, deadline).await?;
+        let operation = Operation::Put {
+            path,
+            expect: transact::expect(request.expected_version),
+            content: request.content,
+        };
+        let (_, entry) = self.commit(operation, Ask { id, deadline, caller: &caller }).await?;
         Ok(Response::new(PutResponse { entry }))
     }
 
@@ -226,15 +250,14 @@ impl ConfigService for Grpc {
     }
 
     async fn mkdir(&self, request: Request<MkdirRequest>) -> Result<Response<MkdirResponse>, Status> {
-        let deadline = deadline(&request);
+        let (deadline, caller) = (deadline(&request), caller::of(&request));
         let request = request.into_inner();
         let path = parse(&request.path)?;
         let entry = if request.parents {
-            self.make_directories(&path, deadline).await?
+            self.make_directories(&path, deadline, &caller).await?
         } else {
-            self.commit(Operation::Mkdir { path: path.clone() }, request_id(&request.request_id)?, deadline)
-                .await?
-                .1
+            let ask = Ask { id: request_id(&request.request_id)?, deadline, caller: &caller };
+            self.commit(Operation::Mkdir { path: path.clone() }, ask).await?.1
         };
         let entry = match entry {
             Some(entry) => entry,
@@ -244,23 +267,37 @@ impl ConfigService for Grpc {
     }
 
     async fn rename(&self, request: Request<RenameRequest>) -> Result<Response<RenameResponse>, Status> {
-        let deadline = deadline(&request);
+        let (deadline, caller) = (deadline(&request), caller::of(&request));
         let request = request.into_inner();
         let (from, to) = (parse(&request.from)?, parse(&request.to)?);
         let operation = Operation::Rename { from, to, expect: Expect::Any, no_replace: false };
-        let (_, entry) = self.commit(operation, request_id(&request.request_id)?, deadline).await?;
+        let ask = Ask { id: request_id(&request.request_id)?, deadline, caller: &caller };
+        let (_, entry) = self.commit(operation, ask).await?;
         Ok(Response::new(RenameResponse { entry }))
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
-        let deadline = deadline(&request);
+        let (deadline, caller) = (deadline(&request), caller::of(&request));
         let request = request.into_inner();
         let operation = Operation::Delete {
             path: parse(&request.path)?,
             expect: request.expected_version.map_or(Expect::Any, Expect::Version),
         };
-        let (version, _) = self.commit(operation, request_id(&request.request_id)?, deadline).await?;
+        let ask = Ask { id: request_id(&request.request_id)?, deadline, caller: &caller };
+        let (version, _) = self.commit(operation, ask).await?;
         Ok(Response::new(DeleteResponse { version }))
+    }
+
+    async fn transact(
+        &self,
+        request: Request<TransactRequest>,
+    ) -> Result<Response<TransactResponse>, Status> {
+        let (deadline, caller) = (deadline(&request), caller::of(&request));
+        let request = request.into_inner();
+        let ask = Ask { id: request_id(&request.request_id)?, deadline, caller: &caller };
+        let (write, span) = self.prepared(transact::operation(request.operations)?, ask).await?;
+        let (applied, changes) = self.replica.transact(write).instrument(span).await?;
+        Ok(Response::new(TransactResponse { version: applied.version, changes }))
     }
 
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
@@ -328,13 +365,6 @@ mod tests {
         assert!(must_be_directory(present(EntryKind::Directory), path()).is_ok());
         let refused = must_be_directory(present(EntryKind::File), path());
         assert!(matches!(refused, Err(Error::Entry(OperationError::NotADirectory { .. }))));
-    }
-
-    #[test]
-    fn version_zero_expects_that_there_is_no_file() {
-        assert_eq!(expect(Some(0)), Expect::Absent);
-        assert_eq!(expect(Some(7)), Expect::Version(7));
-        assert_eq!(expect(None), Expect::Any);
     }
 
     #[test]
