@@ -94,7 +94,9 @@ impl Plan {
         for (path, copied) in copy.iter().filter(|(path, _)| choice.has(path)) {
             // The way to it is made, whatever the copy says of it.
             let parents = path.match_indices('/').map(|(at, _)| &path[..at]);
-            parents.for_each(|parent| drop(paths.entry(parent).or_insert(&Node::Directory)));
+            for parent in parents {
+                paths.entry(parent).or_insert(&Node::Directory);
+            }
             paths.insert(path, &copied.node);
         }
         for (path, node) in paths {
