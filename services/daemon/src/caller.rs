@@ -9,7 +9,11 @@
 //! The gateway knows who calls and says so in the header [`CALLER_HEADER`], which it takes from nobody. A daemon believes
 //! it only from a process of its own user.
 
-use http::HeaderMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
 use nix::unistd::{Uid, User};
 use tonic::Request;
 
@@ -18,19 +22,32 @@ use crate::server::peer_credentials;
 /// Header in which the gateway names the caller.
 pub const CALLER_HEADER: &str = "quorate-caller";
 
+/// Names of users that are remembered: looking one up reads `/etc/passwd`, which is too much for every write.
+const NAMES_MAX: usize = 64;
+/// Names by user id, until there are too many.
+static NAMES: Mutex<BTreeMap<u32, String>> = Mutex::new(BTreeMap::new());
+
+/// The name of a user, or the number of one without a name.
+fn user_name(uid: u32) -> String {
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(name) = names.get(&uid) {
+        return name.clone();
+    }
+    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+    let name = user.map_or_else(|| uid.to_string(), |user| user.name);
+    if names.len() >= NAMES_MAX {
+        names.clear();
+    }
+    names.insert(uid, name.clone());
+    name
+}
+
 /// A local process.
 #[must_use]
 pub fn local(uid: u32, pid: Option<i32>) -> String {
-    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
-    let user = user.map_or_else(|| uid.to_string(), |user| user.name);
+    let user = user_name(uid);
     let pid = pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string());
     format!("{user}@unix:{pid}/{uid}")
-}
-
-/// The caller named in the headers of a call, if it is a name: printable ASCII.
-#[must_use]
-pub fn named(headers: &HeaderMap) -> Option<&str> {
-    headers.get(CALLER_HEADER)?.to_str().ok().filter(|name| !name.is_empty())
 }
 
 /// Who makes this call over a Unix socket; empty if that is not known.

@@ -205,7 +205,7 @@ mod tests {
                 version,
                 modified,
             });
-        let name = prop_oneof!["[a-z0-9._-]{3,9}", "[a-zäöü]{150}"];
+        let name = prop_oneof!["[a-z0-9._-]{3,9}", "[a-zäöü]{100}"];
         let path = proptest::collection::vec(name, 1..4).prop_map(|names| names.join("/"));
         proptest::collection::btree_map(path, file, 0..6).prop_map(|files| {
             let parents =
