@@ -4,12 +4,13 @@ use std::{env, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "quorate/types/v1/types.proto",
     "quorate/membership/v1/membership.proto",
     "quorate/quorum/v1/quorum.proto",
     "quorate/config/v1/config.proto",
     "quorate/config/v1/status.proto",
+    "quorate/config/v1/history.proto",
     "quorate/gateway/v1/gateway.proto",
 ];
 

@@ -13,7 +13,10 @@ use quorate_daemon::{
     telemetry::Telemetry,
 };
 use quorate_proto::{
-    config::v1::{config_service_client::ConfigServiceClient, status_service_client::StatusServiceClient},
+    config::v1::{
+        config_service_client::ConfigServiceClient, history_service_client::HistoryServiceClient,
+        status_service_client::StatusServiceClient,
+    },
     gateway::v1::cluster_service_client::ClusterServiceClient,
     membership::v1::membership_service_client::MembershipServiceClient,
     quorum::v1::quorum_service_client::QuorumServiceClient,
@@ -68,6 +71,12 @@ impl Client {
     #[must_use]
     pub fn status(&self) -> StatusServiceClient<DaemonChannel> {
         StatusServiceClient::new(self.channel.clone())
+    }
+
+    /// What the replicated tree was before.
+    #[must_use]
+    pub fn history(&self) -> HistoryServiceClient<DaemonChannel> {
+        HistoryServiceClient::new(self.channel.clone())
     }
 
     /// The ring.

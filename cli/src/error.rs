@@ -12,6 +12,8 @@ use std::{
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use crate::pvecm::cfg::{archive::ArchiveError, database::DatabaseError};
+
 /// What can be done about a node without a ring.
 const NEXT_NO_RING: &str =
     "next: if it does not pass by itself, correct the cause; the daemons then go on without a restart";
@@ -80,6 +82,28 @@ pub enum Error {
     /// A directory on the way to the path does not exist, and was not to be made.
     #[error("{}", .0.message())]
     ParentMissing(Box<Status>),
+    /// An archive cannot be written or used.
+    #[error("cannot use {}", path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// Why.
+        source: ArchiveError,
+    },
+    /// A database cannot be imported.
+    #[error("cannot import {}, nothing was changed", path.display())]
+    Database {
+        /// The database.
+        path: PathBuf,
+        /// Why.
+        source: DatabaseError,
+    },
+    /// Files cannot be brought into the tree as it is; one sentence for each.
+    #[error("{} conflicts with the tree, nothing was changed", .0.len())]
+    Conflicts(Vec<String>),
+    /// Nobody said yes.
+    #[error("this was not confirmed, nothing was changed")]
+    NotConfirmed,
     /// The answer cannot be printed.
     #[error("cannot write the answer")]
     WriteOutput(#[from] io::Error),
@@ -173,6 +197,16 @@ impl Error {
                 report.details.push("next: make the directories on the way as well, with --parents".into());
                 report
             }
+            Self::Archive { .. } => report("ARCHIVE", causes(self)),
+            Self::Database { .. } => report("DATABASE", causes(self)),
+            Self::Conflicts(conflicts) => report("CONFLICTS", conflicts.clone()),
+            Self::NotConfirmed => report(
+                "NOT_CONFIRMED",
+                vec![
+                    "next: answer yes on a terminal, or give --force; --dry-run shows what would change"
+                        .into(),
+                ],
+            ),
             Self::WriteOutput(_) => report("WRITE_OUTPUT", causes(self)),
             Self::Probe { .. } => report("PROBE", causes(self)),
             Self::Start(_) => report("START", causes(self)),

@@ -4,7 +4,7 @@
 
 mod add;
 mod apiver;
-mod cfg;
+pub(crate) mod cfg;
 mod completion;
 mod create;
 mod delnode;

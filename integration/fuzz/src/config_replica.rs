@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use config_store_core::{
     Envelope, Expect, Extensions, Input, Loader, Message, Operation, OperationRequest, Output, QuorumView,
-    Replica, RequestId, RoundId, Settings, Signed, State,
+    Replica, RequestId, RoundId, Settings, Signed, State, Transaction,
 };
 use quorate_types::{NodeId, RingId};
 
@@ -142,7 +142,11 @@ impl<'a, 'b> Harness<'a, 'b> {
             0 => Operation::Create { path },
             1 => Operation::Mkdir { path },
             2 => Operation::Delete { path, expect: Expect::Any },
-            _ => Operation::Create { path },
+            _ => {
+                let made = Operation::Create { path: path.clone() };
+                let both = vec![made, Operation::Check { path, expect: Expect::Version(3) }];
+                Operation::Transaction(Transaction::new(both).expect("two operations"))
+            }
         };
         let request = OperationRequest {
             id: RequestId([self.feed.byte(); 16]),

@@ -422,8 +422,11 @@ impl Cluster {
             let core = self.process(node, Daemon::Config).core();
             if let Some(Core::Config(daemon)) = core {
                 let position = position(daemon.replica());
-                let event = Observed::Tree { position, writes: daemon.own_writes(), last: true };
-                self.observe(node, event);
+                let (torn, writes) = (daemon.torn_writes(), daemon.own_writes());
+                self.observe(node, Observed::Tree { position, writes, last: true });
+                if !torn.is_empty() {
+                    self.observe(node, Observed::Torn(torn));
+                }
             }
         }
     }

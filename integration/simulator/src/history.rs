@@ -275,6 +275,8 @@ pub enum Event {
         /// The run is at its end and the cluster is whole.
         last: bool,
     },
+    /// Of these transactions the replica's tree has some changes and lacks others, or watchers were told of some only.
+    Torn(Vec<WriteId>),
     /// The replica's tree holds the effect of a lasting write from now on.
     Performed(WriteId),
     /// What the replica wrote beyond the common history was put aside; these lasting writes are in the copy.
@@ -366,6 +368,7 @@ impl fmt::Display for Event {
             Self::Tree { position, writes, .. } => {
                 write!(f, "tree at {position} holds {} test writes", writes.len())
             }
+            Self::Torn(writes) => write!(f, "TORN transactions {writes:?}"),
             Self::Performed(write) => write!(f, "write {write} performed"),
             Self::ConflictKept(writes) => write!(f, "conflict copy with the writes {writes:?}"),
             Self::Divergence { with, version } => write!(f, "DIVERGENCE with {with} at version {version}"),

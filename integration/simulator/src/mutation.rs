@@ -63,11 +63,13 @@ pub enum Mutation {
     AcknowledgeAtOnce,
     /// configd answers a linearizable read with what it has, without asking the group.
     ReadAtOnce,
+    /// configd sends only the first operation of a transaction.
+    TearTransaction,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::DropDelivery,
         Self::SwapDeliveries,
         Self::DuplicateDelivery,
@@ -96,5 +98,6 @@ impl Mutation {
         Self::DropStoreMessage,
         Self::AcknowledgeAtOnce,
         Self::ReadAtOnce,
+        Self::TearTransaction,
     ];
 }

@@ -49,6 +49,15 @@ pub enum Change {
         /// Content in bytes.
         size: usize,
     },
+    /// Several such files in one transaction, which may depend on a file that others make and delete.
+    Together {
+        /// How many.
+        files: u64,
+        /// Content of each in bytes.
+        size: usize,
+        /// The transaction is refused, at its end, unless this shared file is there.
+        needs: Option<u64>,
+    },
     /// The content of a file that others write too.
     Shared {
         /// Which.
@@ -181,7 +190,12 @@ fn change(rng: &mut Rng, load: Load) -> Change {
     let most = if rng.chance(load.long_writes) { *rng.pick(&[3000, 20_000, 200_000]) } else { 300 };
     let size = rng.between(1, most) as usize;
     match rng.below(10) {
-        0..=5 => Change::Own { size },
+        0..=3 => Change::Own { size },
+        4..=5 => {
+            let number = size as u64;
+            let needs = (number.is_multiple_of(2)).then_some(number / 2 % SHARED_FILES);
+            Change::Together { files: 2 + number % 4, size, needs }
+        }
         6..=7 => Change::Shared { file: rng.below(SHARED_FILES), size },
         8 => Change::Delete { file: rng.below(SHARED_FILES) },
         _ => Change::Rename { from: rng.below(SHARED_FILES), to: rng.below(SHARED_FILES) },

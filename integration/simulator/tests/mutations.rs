@@ -198,3 +198,9 @@ fn a_replica_that_misses_a_message_is_noticed() {
 fn an_acknowledgement_at_once_is_noticed() {
     is_caught(Mutation::AcknowledgeAtOnce, "store", &["acknowledged means on the disks of a majority"]);
 }
+
+/// P11.
+#[test]
+fn a_transaction_that_happens_in_part_is_noticed() {
+    is_caught(Mutation::TearTransaction, "store", &["P11 a transaction happens as a whole or not at all"]);
+}

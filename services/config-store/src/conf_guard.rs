@@ -10,7 +10,7 @@
 use bytes::Bytes;
 use config_store_core::{ConfigPath, Entry, Expect, Operation, Tree};
 use corosync_conf::{ClusterConf, ConfErrors};
-use quorate_types::NodeName;
+use quorate_types::{NodeId, NodeName};
 
 use crate::identity::Identity;
 
@@ -73,6 +73,7 @@ pub(crate) fn check(
     let conf: ConfigPath = COROSYNC_CONF.parse().expect("a plain name is a path");
     let present = tree.get(&conf);
     match operation {
+        Operation::Transaction(_) => check_transaction(operation, tree, identity, name),
         Operation::Put { path, expect, content } if is_conf(path) => {
             // One that is refused for its version anyway is told so, in the usual way.
             let stale = matches!(expect, Expect::Version(version)
@@ -91,6 +92,31 @@ pub(crate) fn check(
         }
         _ => Ok(()),
     }
+}
+
+/// Each operation is judged on what the ones before it make: a copy of the tree, needed only when corosync.conf is among
+/// the files. What the tree itself refuses is left to it.
+fn check_transaction(
+    operation: &Operation,
+    tree: &Tree,
+    identity: &Identity,
+    name: &NodeName,
+) -> Result<(), ConfRefusal> {
+    let touches = |one: &Operation| {
+        let to = if let Operation::Rename { to, .. } = one { Some(to) } else { None };
+        [Some(one.path()), to].into_iter().flatten().any(|path| path.as_str() == COROSYNC_CONF)
+    };
+    if !operation.each().iter().any(touches) {
+        return Ok(());
+    }
+    let mut tree = tree.clone();
+    for one in operation.each() {
+        check(one, &tree, identity, name)?;
+        if tree.apply(identity.node.map_or(0, NodeId::get), 0, one).is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 fn content_fits(
@@ -127,8 +153,7 @@ fn read(content: &[u8]) -> Result<ClusterConf, ConfRefusal> {
 
 #[cfg(test)]
 mod tests {
-    use config_store_core::{Input, OperationRequest, Output, Replica, RequestId, Settings};
-    use quorate_types::NodeId;
+    use config_store_core::{Input, OperationRequest, Output, Replica, RequestId, Settings, Transaction};
     use std::time::{Duration, Instant};
 
     use super::*;
@@ -229,6 +254,29 @@ mod tests {
         assert_eq!(judged(&rename("corosync.conf", "away")), removed);
         assert!(judged(&rename("other", "corosync.conf")).unwrap_err().contains("line 1"));
         assert_eq!(judged(&rename("none", "corosync.conf")), Ok(()), "the tree says that it does not exist");
+    }
+
+    #[test]
+    fn a_transaction_is_judged_step_by_step() {
+        let together = |operations: &[Operation]| {
+            judged(&Operation::Transaction(Transaction::new(operations.to_vec()).expect("a few")))
+        };
+        let rename = |from: &str, to: &str| Operation::Rename {
+            from: path(from),
+            to: path(to),
+            expect: Expect::Any,
+            no_replace: false,
+        };
+        let good = put("new", Expect::Any, &text("lab", 4, "hp1"));
+        let bad = put("new", Expect::Any, &text("evil", 4, "hp1"));
+        assert_eq!(together(&[good.clone(), rename("new", "corosync.conf")]), Ok(()));
+        assert!(together(&[bad, rename("new", "corosync.conf")]).unwrap_err().contains("not 'evil'"));
+        let removed = Err(ConfRefusal::Removed.to_string());
+        assert_eq!(together(&[rename("corosync.conf", "away"), rename("away", "corosync.conf")]), removed);
+        let twice = put("corosync.conf", Expect::Any, &text("lab", 4, "hp1"));
+        let again = put("corosync.conf", Expect::Any, &(text("lab", 4, "hp1") + "\n"));
+        assert!(together(&[twice, again]).unwrap_err().ends_with("set it to 5"));
+        assert_eq!(together(&[good, put("other", Expect::Any, "x")]), Ok(()), "other files are free");
     }
 
     #[test]

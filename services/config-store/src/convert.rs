@@ -1,7 +1,11 @@
 //! Between the core's words and messages.
 
-use config_store_core::{Change, ChangeKind, ConfigPath, Entry, Kind, State, TraceContext, Tree};
-use quorate_proto::config::v1::{self as proto, EntryKind, change, get_status_response};
+use bytes::Bytes;
+use config_store_core::{
+    Change, ChangeKind, ConfigPath, Entry, FileVersion, KeptContent, Kind, State, TraceContext, Tree,
+    VersionKind,
+};
+use quorate_proto::config::v1::{self as proto, EntryKind, change, file_version, get_status_response};
 
 fn timestamp(seconds: u32) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: seconds.into(), nanos: 0 }
@@ -68,6 +72,33 @@ pub(crate) fn change(change: &Change, tree: &Tree) -> proto::Change {
         version: change.version,
         entry: Some(present.unwrap_or_else(gone)),
         old_path: change.from.as_ref().map(ToString::to_string).unwrap_or_default(),
+        caller: change.caller.as_deref().unwrap_or_default().to_owned(),
+        more: change.more,
+    }
+}
+
+/// A version of a path.
+pub(crate) fn version(version: &FileVersion) -> proto::FileVersion {
+    let kind = match version.kind {
+        VersionKind::Created => file_version::Kind::Created,
+        VersionKind::Written => file_version::Kind::Written,
+        VersionKind::MovedHere => file_version::Kind::MovedHere,
+        VersionKind::MovedAway => file_version::Kind::MovedAway,
+        VersionKind::Deleted => file_version::Kind::Deleted,
+        VersionKind::Found => file_version::Kind::Found,
+    };
+    let digest = |content: &KeptContent| Bytes::copy_from_slice(&content.digest);
+    proto::FileVersion {
+        version: version.version,
+        path: version.path.to_string(),
+        kind: kind.into(),
+        other_path: version.other.as_ref().map(ToString::to_string).unwrap_or_default(),
+        writer: version.writer,
+        modified: Some(timestamp(version.mtime)),
+        caller: version.caller.as_deref().unwrap_or_default().to_owned(),
+        size: version.content.map_or(0, |content| content.size as u64),
+        sha256: version.content.as_ref().map(digest).unwrap_or_default(),
+        content_kept: version.content.is_some(),
     }
 }
 

@@ -12,8 +12,8 @@ use std::{
 
 use bytes::Bytes;
 use config_store_core::{
-    Applied, BatchId, Change, ConfigPath, Envelope, Extensions, Handle, Input, Operation, OperationRequest,
-    Output, Replica, Reply, RequestId, State,
+    Applied, BatchId, Change, ConfigPath, Envelope, Extensions, FileVersion, Handle, Input, Operation,
+    OperationRequest, Output, Replica, Reply, RequestId, State,
 };
 use quorate_daemon::Health;
 use quorate_proto::{config::v1 as proto, quorum::v1::QuorumStatus};
@@ -68,7 +68,19 @@ pub(crate) struct Parts {
 enum Waiting {
     /// With the size of the content that is written.
     Write(Option<u64>, oneshot::Sender<Result<(Applied, Option<proto::Entry>), Error>>),
+    Transaction(oneshot::Sender<Result<(Applied, Vec<proto::Change>), Error>>),
     Barrier(oneshot::Sender<Result<(), Error>>),
+}
+
+impl Waiting {
+    /// Whoever waits for the answer and is gone need not be told.
+    fn fail(self, error: Error) {
+        match self {
+            Self::Write(_, answer) => drop(answer.send(Err(error))),
+            Self::Transaction(answer) => drop(answer.send(Err(error))),
+            Self::Barrier(answer) => drop(answer.send(Err(error))),
+        }
+    }
 }
 
 /// The replica and everything around it.
@@ -174,13 +186,27 @@ impl Driver {
 
     async fn command(&mut self, command: Command) {
         match command {
-            Command::Write { write, answer } => self.write(write, answer),
+            Command::Write { write, answer } => {
+                let size = match &write.operation {
+                    Operation::Put { content, .. } => Some(content.len() as u64),
+                    _ => None,
+                };
+                self.write(write, Waiting::Write(size, answer));
+            }
+            Command::Transact { write, answer } => self.write(write, Waiting::Transaction(answer)),
             Command::Barrier { deadline, answer } => {
                 let handle = self.next_handle(Waiting::Barrier(answer));
                 self.feed(Input::Barrier { handle, id: RequestId(rand::random()), deadline });
             }
             Command::Watch { prefix, after, answer } => {
                 let _ = answer.send(self.watchers.add(&self.replica, &self.parts.view.tree(), prefix, after));
+            }
+            Command::Versions { path, before, limit, answer } => {
+                let _ = answer.send(self.versions(&path, before, limit));
+            }
+            Command::ReadStore { read } => self.store.read(read),
+            Command::ConflictDropped { entries } => {
+                self.conflict_entries = self.conflict_entries.saturating_sub(entries);
             }
             Command::Status { answer } => {
                 let _ = answer.send(self.status());
@@ -197,27 +223,22 @@ impl Driver {
         self.last_handle
     }
 
-    fn write(
-        &mut self,
-        write: Write,
-        answer: oneshot::Sender<Result<(Applied, Option<proto::Entry>), Error>>,
-    ) {
+    fn write(&mut self, write: Write, waiting: Waiting) {
         let tree = self.replica.tree();
         let name = self.parts.identities.name();
         if let Err(refusal) = conf_guard::check(&write.operation, tree, &self.identity, name) {
-            let _ = answer.send(Err(Error::ConfRefused(refusal)));
-            return;
+            return waiting.fail(Error::ConfRefused(refusal));
         }
-        let size = match &write.operation {
-            Operation::Put { content, .. } => Some(content.len() as u64),
-            _ => None,
-        };
-        let handle = self.next_handle(Waiting::Write(size, answer));
+        let mut extensions = Extensions::default();
+        if !write.caller.is_empty() {
+            extensions.push_caller(&write.caller).expect("a bounded name is the first extension");
+        }
+        let handle = self.next_handle(waiting);
         let request = OperationRequest {
             id: write.id,
             mtime: now_seconds(),
             trace: write.trace,
-            extensions: Extensions::default(),
+            extensions,
             operation: write.operation,
         };
         self.feed(Input::Request { handle, request, deadline: write.deadline });
@@ -337,10 +358,7 @@ impl Driver {
     /// Whoever waits on a replica that is given up cannot be told more than this.
     fn fail_waiting(&mut self) {
         for (_, waiting) in std::mem::take(&mut self.waiting) {
-            match waiting {
-                Waiting::Write(_, answer) => drop(answer.send(Err(Error::Stopped))),
-                Waiting::Barrier(answer) => drop(answer.send(Err(Error::Stopped))),
-            }
+            waiting.fail(Error::Stopped);
         }
     }
 
@@ -436,8 +454,30 @@ impl Driver {
                 };
                 let _ = answer.send(reply.map(|applied| (applied.clone(), entry(&applied))));
             }
+            Waiting::Transaction(answer) => {
+                let _ = answer.send(reply.map(|applied| (applied.clone(), self.changes_of(&applied))));
+            }
             Waiting::Barrier(answer) => drop(answer.send(reply.map(|_| ()))),
         }
+    }
+
+    /// What readers may know of the past: nothing that can still be lost.
+    fn versions(&self, path: &ConfigPath, before: u64, limit: usize) -> Vec<FileVersion> {
+        let before = before.min(self.parts.view.tree().version().saturating_add(1));
+        self.replica.file_history().versions(path, before).take(limit).cloned().collect()
+    }
+
+    /// What a transaction changed, given its last version; nothing if it only checked.
+    fn changes_of(&self, applied: &Applied) -> Vec<proto::Change> {
+        let log = self.replica.log();
+        let Some(last) = log.get(applied.version).filter(|_| applied.inode != 0) else { return Vec::new() };
+        let versions = (log.first()..=applied.version).rev();
+        let records =
+            versions.map_while(|version| log.get(version)).take_while(|one| one.request == last.request);
+        let tree = self.parts.view.tree();
+        let mut changes: Vec<_> = records.map(|record| convert::change(&record.change, &tree)).collect();
+        changes.reverse();
+        changes
     }
 
     /// An apply span on every node, child of the caller's span, open until the batch is on disk.

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use config_store_core::{OperationError, PathError, RequestError};
+use config_store_core::{ConfigPath, OperationError, PathError, RequestError, TransactionError};
 use quorate_daemon::{status, telemetry::chain};
 use tonic::{Code, Status};
 
@@ -68,6 +68,39 @@ pub enum Error {
     /// A request id has the wrong length.
     #[error("a request id has 16 bytes, this one has {0}")]
     RequestId(usize),
+    /// Operations make no transaction.
+    #[error("this is no transaction, nothing was changed")]
+    Transaction(#[source] TransactionError),
+    /// An operation of a transaction is not valid.
+    #[error("operation {index} of the transaction is not valid, nothing was changed: {problem}")]
+    TransactionOperation {
+        /// Which one, from 0.
+        index: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Nothing is known of what was at a path.
+    #[error("no version of '{path}' is kept on this node")]
+    NoHistory {
+        /// The path.
+        path: ConfigPath,
+    },
+    /// A content of the past is not here.
+    #[error(
+        "the content of '{path}' at version {version} is not kept on this node; another node may have it, see 'pvecm cfg history'"
+    )]
+    VersionNotKept {
+        /// The path.
+        path: ConfigPath,
+        /// The version.
+        version: u64,
+    },
+    /// There is no such conflict copy.
+    #[error("there is no conflict copy {number} on this node")]
+    NoConflict {
+        /// Its number.
+        number: u64,
+    },
     /// A page token is not one of ours.
     #[error("the page token is not from an answer of this service")]
     PageToken,
@@ -107,6 +140,10 @@ impl Error {
             Self::Path { .. } => "PATH_INVALID",
             Self::Entry(error) => operation_reason(error),
             Self::RequestId(_) => "REQUEST_ID_INVALID",
+            Self::Transaction(_) | Self::TransactionOperation { .. } => "TRANSACTION_INVALID",
+            Self::NoHistory { .. } => "HISTORY_NOT_FOUND",
+            Self::VersionNotKept { .. } => "VERSION_NOT_KEPT",
+            Self::NoConflict { .. } => "CONFLICT_NOT_FOUND",
             Self::PageToken => "PAGE_TOKEN_INVALID",
             Self::Request { error, .. } => request_reason(error),
             Self::Compacted { .. } => "COMPACTED",
@@ -121,10 +158,15 @@ impl Error {
                 Code::FailedPrecondition
             }
             Self::Stopped => Code::Unavailable,
-            Self::Path { .. } | Self::RequestId(_) | Self::PageToken => Code::InvalidArgument,
+            Self::Path { .. }
+            | Self::RequestId(_)
+            | Self::Transaction(_)
+            | Self::TransactionOperation { .. }
+            | Self::PageToken => Code::InvalidArgument,
             Self::Entry(error) => operation_code(error),
             Self::Request { error, .. } => request_code(error),
-            Self::Compacted { .. } => Code::OutOfRange,
+            Self::NoHistory { .. } | Self::NoConflict { .. } => Code::NotFound,
+            Self::Compacted { .. } | Self::VersionNotKept { .. } => Code::OutOfRange,
             Self::SlowReader => Code::ResourceExhausted,
         }
     }
@@ -133,6 +175,10 @@ impl Error {
         match self {
             Self::Request { metadata, .. } => metadata.clone(),
             Self::Compacted { oldest } => vec![("oldest_version", oldest.to_string())],
+            Self::Entry(OperationError::InTransaction { index, path, .. }) => {
+                vec![("index", index.to_string()), ("path", path.to_string())]
+            }
+            Self::TransactionOperation { index, .. } => vec![("index", index.to_string())],
             _ => Vec::new(),
         }
     }
@@ -153,6 +199,7 @@ fn operation_reason(error: &OperationError) -> &'static str {
         OperationError::TooManyEntries => "TOO_MANY_ENTRIES",
         OperationError::GuestExists { .. } => "GUEST_EXISTS",
         OperationError::LockHeld { .. } => "LOCK_HELD",
+        OperationError::InTransaction { source, .. } => operation_reason(source),
     }
 }
 
@@ -168,6 +215,7 @@ fn operation_code(error: &OperationError) -> Code {
         OperationError::FileTooLarge { .. }
         | OperationError::TreeFull { .. }
         | OperationError::TooManyEntries => Code::ResourceExhausted,
+        OperationError::InTransaction { source, .. } => operation_code(source),
     }
 }
 
@@ -214,6 +262,18 @@ mod tests {
         let reason = status::reason(&status).expect("every error has a reason");
         assert_eq!((status.code(), reason.reason.as_str()), (Code::FailedPrecondition, "NOT_QUORATE"));
         assert_eq!(reason.metadata.get("votes_present").map(String::as_str), Some("1"));
+    }
+
+    #[test]
+    fn a_refused_transaction_has_the_reason_of_its_operation_and_says_which_one_it_was() {
+        let path: config_store_core::ConfigPath = "a".parse().expect("a path");
+        let source = Box::new(OperationError::Changed { path: path.clone(), version: 7 });
+        let status = Status::from(Error::Entry(OperationError::InTransaction { index: 3, path, source }));
+        let reason = status::reason(&status).expect("reason");
+        assert_eq!((status.code(), reason.reason.as_str()), (Code::Aborted, "VERSION_MISMATCH"));
+        assert_eq!(reason.metadata.get("index").map(String::as_str), Some("3"));
+        assert!(status.message().contains("operation 3 of the transaction, on 'a'"), "{}", status.message());
+        assert!(status.message().contains("version 7"), "{}", status.message());
     }
 
     #[test]

@@ -4,23 +4,26 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use config_store_core::{ConfigPath, Expect, FILE_MAX, Operation, OperationError, RequestId};
-use quorate_daemon::timeout::{self, GRPC_TIMEOUT};
+use quorate_daemon::{
+    caller,
+    timeout::{self, GRPC_TIMEOUT},
+};
 use quorate_proto::config::v1::{
     DeleteRequest, DeleteResponse, Entry, EntryKind, GetRequest, GetResponse, GetStatusRequest,
     GetStatusResponse, ListRequest, ListResponse, MkdirRequest, MkdirResponse, PutRequest, PutResponse,
-    ReloadRequest, ReloadResponse, RenameRequest, RenameResponse, WatchRequest, WatchResponse,
-    config_service_server::ConfigService,
+    ReloadRequest, ReloadResponse, RenameRequest, RenameResponse, TransactRequest, TransactResponse,
+    WatchRequest, WatchResponse, config_service_server::ConfigService,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    commit::Committer,
+    commit::{Ask, Committer},
     error::Error,
     handle::{Burst, ReplicaHandle, Watch},
     mount::Mounted,
-    read,
+    read, transact,
     view::View,
 };
 
@@ -48,23 +51,24 @@ impl Grpc {
         Self { replica, view, committer, mount }
     }
 
-    async fn commit(
-        &self,
-        operation: Operation,
-        id: RequestId,
-        deadline: Instant,
-    ) -> Result<(u64, Option<Entry>), Error> {
-        let (applied, entry) = self.committer.commit(operation, id, deadline).await?;
+    async fn commit(&self, operation: Operation, ask: Ask<'_>) -> Result<(u64, Option<Entry>), Error> {
+        let (applied, entry) = self.committer.commit(operation, ask).await?;
         Ok((applied.version, entry))
     }
 
     /// Makes every missing directory above `path`, then perhaps `path` itself.
-    async fn make_directories(&self, path: &ConfigPath, deadline: Instant) -> Result<Option<Entry>, Error> {
+    async fn make_directories(
+        &self,
+        path: &ConfigPath,
+        deadline: Instant,
+        caller: &str,
+    ) -> Result<Option<Entry>, Error> {
         let mut at = ConfigPath::root();
         let mut last = None;
         for name in path.names() {
             at = at.join(name).map_err(|source| Error::Path { path: path.to_string(), source })?;
-            match self.commit(Operation::Mkdir { path: at.clone() }, fresh_id(), deadline).await {
+            let ask = Ask { id: fresh_id(), deadline, caller };
+            match self.commit(Operation::Mkdir { path: at.clone() }, ask).await {
                 Ok((_, entry)) => last = entry,
                 Err(Error::Entry(OperationError::AlreadyExists { .. })) => last = None,
                 Err(error) => return Err(error),
@@ -113,14 +117,6 @@ fn deadline<T>(request: &Request<T>) -> Instant {
     Instant::now() + timeout::ahead_of(wanted)
 }
 
-fn expect(version: Option<u64>) -> Expect {
-    match version {
-        None => Expect::Any,
-        Some(0) => Expect::Absent,
-        Some(version) => Expect::Version(version),
-    }
-}
-
 #[tonic::async_trait]
 impl ConfigService for Grpc {
     type WatchStream = ReceiverStream<Result<WatchResponse, Status>>;
@@ -137,7 +133,7 @@ impl ConfigService for Grpc {
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
-        let deadline = deadline(&request);
+        let (deadline, caller) = (deadline(&request), caller::of(&request));
         let request = request.into_inner();
         let path = parse(&request.path)?;
         let id = request_id(&request.request_id)?;
@@ -151,11 +147,14 @@ impl ConfigService for Grpc {
             && !must_exist
             && let Some(parent) = path.parent()
         {
-            self.make_directories(&parent, deadline).await?;
+            self.make_directories(&parent, deadline, &caller).await?;
         }
-        let operation =
-            Operation::Put { path, expect: expect(request.expected_version), content: request.content };
-        let (_, entry) = self.commit(operation, id, deadline).await?;
+        let operation = Operation::Put {
+            path,
+            expect: transact::expect(request.expected_version),
+            content: request.content,
+        };
+        let (_, entry) = self.commit(operation, Ask { id, deadline, caller: &caller }).await?;
         Ok(Response::new(PutResponse { entry }))
     }
 
@@ -180,15 +179,14 @@ impl ConfigService for Grpc {
     }
 
     async fn mkdir(&self, request: Request<MkdirRequest>) -> Result<Response<MkdirResponse>, Status> {
-        let deadline = deadline(&request);
+        let (deadline, caller) = (deadline(&request), caller::of(&request));
         let request = request.into_inner();
         let path = parse(&request.path)?;
         let entry = if request.parents {
-            self.make_directories(&path, deadline).await?
+            self.make_directories(&path, deadline, &caller).await?
         } else {
-            self.commit(Operation::Mkdir { path: path.clone() }, request_id(&request.request_id)?, deadline)
-                .await?
-                .1
+            let ask = Ask { id: request_id(&request.request_id)?, deadline, caller: &caller };
+            self.commit(Operation::Mkdir { path: path.clone() }, ask).await?.1
         };
         let entry = match entry {
             Some(entry) => entry,
@@ -198,23 +196,37 @@ impl ConfigService for Grpc {
     }
 
     async fn rename(&self, request: Request<RenameRequest>) -> Result<Response<RenameResponse>, Status> {
-        let deadline = deadline(&request);
+        let (deadline, caller) = (deadline(&request), caller::of(&request));
         let request = request.into_inner();
         let (from, to) = (parse(&request.from)?, parse(&request.to)?);
         let operation = Operation::Rename { from, to, expect: Expect::Any, no_replace: false };
-        let (_, entry) = self.commit(operation, request_id(&request.request_id)?, deadline).await?;
+        let ask = Ask { id: request_id(&request.request_id)?, deadline, caller: &caller };
+        let (_, entry) = self.commit(operation, ask).await?;
         Ok(Response::new(RenameResponse { entry }))
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
-        let deadline = deadline(&request);
+        let (deadline, caller) = (deadline(&request), caller::of(&request));
         let request = request.into_inner();
         let operation = Operation::Delete {
             path: parse(&request.path)?,
             expect: request.expected_version.map_or(Expect::Any, Expect::Version),
         };
-        let (version, _) = self.commit(operation, request_id(&request.request_id)?, deadline).await?;
+        let ask = Ask { id: request_id(&request.request_id)?, deadline, caller: &caller };
+        let (version, _) = self.commit(operation, ask).await?;
         Ok(Response::new(DeleteResponse { version }))
+    }
+
+    async fn transact(
+        &self,
+        request: Request<TransactRequest>,
+    ) -> Result<Response<TransactResponse>, Status> {
+        let (deadline, caller) = (deadline(&request), caller::of(&request));
+        let request = request.into_inner();
+        let ask = Ask { id: request_id(&request.request_id)?, deadline, caller: &caller };
+        let operation = transact::operation(request.operations)?;
+        let (applied, changes) = self.committer.transact(operation, ask).await?;
+        Ok(Response::new(TransactResponse { version: applied.version, changes }))
     }
 
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
@@ -283,13 +295,6 @@ mod tests {
         assert!(must_be_directory(present(EntryKind::Directory), path()).is_ok());
         let refused = must_be_directory(present(EntryKind::File), path());
         assert!(matches!(refused, Err(Error::Entry(OperationError::NotADirectory { .. }))));
-    }
-
-    #[test]
-    fn version_zero_expects_that_there_is_no_file() {
-        assert_eq!(expect(Some(0)), Expect::Absent);
-        assert_eq!(expect(Some(7)), Expect::Version(7));
-        assert_eq!(expect(None), Expect::Any);
     }
 
     #[test]

@@ -18,7 +18,8 @@
 //! | `local_conf.rs`, `conf_guard.rs` | the local copy of corosync.conf; what may become the cluster's |
 //! | `mount/` | the tree as a file system, `/etc/pve` |
 //! | `commit.rs` | the way of a write |
-//! | `grpc.rs`, `handle.rs`, `read.rs`, `watchers.rs`, `convert.rs` | `ConfigService` |
+//! | `grpc.rs`, `handle.rs`, `read.rs`, `transact.rs`, `watchers.rs`, `convert.rs` | `ConfigService` |
+//! | `history_grpc.rs` | `HistoryService` |
 //! | `generated.rs`, `generated/` | the files that are made up when they are read |
 //! | `status/` | what nodes tell each other beside the tree, and `StatusService` |
 //! | `guests.rs`, `token_file.rs` | what local programs ask of guests' configurations and of API tokens |
@@ -36,6 +37,7 @@ mod group_events;
 mod grpc;
 mod guests;
 mod handle;
+mod history_grpc;
 mod identity;
 mod local_conf;
 mod metrics;
@@ -48,6 +50,7 @@ pub mod rocks;
 mod status;
 mod store_thread;
 mod token_file;
+mod transact;
 mod view;
 mod votes;
 mod watchers;
@@ -58,6 +61,7 @@ use config_store_core::Tree;
 use quorate_daemon::{Daemon, Failure, Server, Tasks, client::daemon_channel};
 use quorate_proto::config::v1::{
     config_service_server::{ConfigServiceServer, SERVICE_NAME},
+    history_service_server::{HistoryServiceServer, SERVICE_NAME as HISTORY_SERVICE},
     status_service_server::{self, StatusServiceServer},
 };
 use tokio::sync::{Notify, mpsc, watch};
@@ -91,6 +95,8 @@ pub async fn run(daemon: Daemon) -> Result<(), Failure> {
     let (commands, command_queue) = mpsc::channel(COMMANDS_MAX);
     let view = View::new(Tree::new());
     let replica = ReplicaHandle { commands };
+    let history = history_grpc::HistoryGrpc::new(replica.clone(), view.clone(), daemon.node.name.to_string());
+    let history = HistoryServiceServer::new(history).max_encoding_message_size(MESSAGE_MAX);
     let membership = daemon_channel(&daemon.root, "membershipd");
     let committer = Committer::new(replica.clone(), view.clone(), membership.clone());
     let mounted = Mounted::default();
@@ -103,8 +109,10 @@ pub async fn run(daemon: Daemon) -> Result<(), Failure> {
     let status_service = StatusServiceServer::new(status::Grpc::new(status.clone(), view.clone()))
         .max_decoding_message_size(MESSAGE_MAX)
         .max_encoding_message_size(LIST_MAX);
-    let server = Server::new(&daemon).service(service).service(status_service);
+    let server = Server::new(&daemon).service(service).service(history).service(status_service);
     let health = server.health();
+    // What is past can be read in every state.
+    health.set(HISTORY_SERVICE, true).await;
     let server = server.bind(&daemon.socket())?;
 
     let (group_inputs, group) = mpsc::channel(INPUTS_MAX);

@@ -7,13 +7,21 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use config_store_core::{Batch, ConflictItem, Image, LoadError, Loader, Space};
-use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, IteratorMode, Options, WriteBatch, WriteOptions};
+use config_store_core::{
+    Batch, ConflictHeader, ConflictItem, Image, KeptContent, LoadError, Loader, Space, conflict_key,
+    conflict_removal, content_key,
+};
+use rocksdb::{
+    ColumnFamily, ColumnFamilyDescriptor, DB, Direction, IteratorMode, Options, WriteBatch, WriteOptions,
+};
+use sha2::{Digest as _, Sha256};
 
 /// Memory for writes that are not yet in a table file, per column family: the tree is small.
 const WRITE_BUFFER_BYTES: usize = 4 << 20;
 /// Write-ahead log, at most: bounds the time that opening takes after a crash.
 const WAL_BYTES_MAX: u64 = 32 << 20;
+/// Bytes of a conflict copy that are read at once: a file more fits into memory at any time.
+const CONFLICT_READ_BYTES: usize = 1 << 20;
 /// RocksDB's own log files that are kept.
 const LOG_FILES_KEPT: usize = 3;
 
@@ -134,6 +142,97 @@ impl Store {
             .map_err(|source| StoreError::Write { path: self.path.clone(), source })
     }
 
+    /// A content that the history knows of; `None` if it is not there, or not what was written.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`].
+    pub fn content(&self, inode: u64, kept: KeptContent) -> Result<Option<Bytes>, StoreError> {
+        if kept.size == 0 {
+            return Ok(Some(Bytes::new()));
+        }
+        let key = content_key(inode, kept.stored);
+        let content =
+            self.db.get_cf(self.family(Space::Content), key).map_err(|source| self.unread(source))?;
+        let intact = |content: &Vec<u8>| <[u8; 32]>::from(Sha256::digest(content)) == kept.digest;
+        Ok(content.filter(intact).map(Bytes::from))
+    }
+
+    /// The headers of all conflict copies, each with how many entries and records follow. What cannot be read is an
+    /// entry, as in [`Store::conflict_entries`].
+    ///
+    /// # Errors
+    /// [`StoreError::Read`].
+    pub fn conflicts(&self) -> Result<Vec<(ConflictHeader, u64, u64)>, StoreError> {
+        let mut conflicts: Vec<(ConflictHeader, u64, u64)> = Vec::new();
+        for item in self.db.iterator_cf(self.family(Space::Conflict), IteratorMode::Start) {
+            let (_, value) = item.map_err(|source| self.unread(source))?;
+            match (ConflictItem::decode(Bytes::from(value)), conflicts.last_mut()) {
+                (Ok(ConflictItem::Header(header)), _) => conflicts.push((header, 0, 0)),
+                (Ok(ConflictItem::Record(_)), Some((_, _, records))) => *records += 1,
+                (_, Some((_, entries, _))) => *entries += 1,
+                (_, None) => {}
+            }
+        }
+        Ok(conflicts)
+    }
+
+    /// Items of a conflict copy from an index on, so many as are well below the size of a message.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`].
+    pub fn conflict_items(&self, number: u64, from: u32) -> Result<Vec<(u32, ConflictItem)>, StoreError> {
+        let (mut items, mut bytes) = (Vec::new(), 0);
+        for item in self.conflict_keys(number, from) {
+            let (key, value) = item?;
+            bytes += value.len();
+            if let Ok(item) = ConflictItem::decode(value) {
+                items.push((index_of(&key), item));
+            }
+            if bytes >= CONFLICT_READ_BYTES {
+                break;
+            }
+        }
+        Ok(items)
+    }
+
+    /// Removes a conflict copy; says how many entries it had, or that there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`], [`StoreError::Write`].
+    pub fn drop_conflict(&self, number: u64) -> Result<Option<u64>, StoreError> {
+        let (mut keys, mut entries) = (Vec::new(), 0);
+        for item in self.conflict_keys(number, 0) {
+            let (key, value) = item?;
+            let item = ConflictItem::decode(value);
+            entries += u64::from(!matches!(item, Ok(ConflictItem::Header(_) | ConflictItem::Record(_))));
+            keys.push(key);
+        }
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        self.write(&Batch { id: 0, writes: conflict_removal(keys) })?;
+        Ok(Some(entries))
+    }
+
+    fn conflict_keys(
+        &self,
+        number: u64,
+        from: u32,
+    ) -> impl Iterator<Item = Result<(Bytes, Bytes), StoreError>> + '_ {
+        let start = conflict_key(number, from);
+        let mode = IteratorMode::From(&start, Direction::Forward);
+        let items = self.db.iterator_cf(self.family(Space::Conflict), mode);
+        let items = items.map(|item| item.map_err(|source| self.unread(source)));
+        let items = items.map(|item| item.map(|(key, value)| (Bytes::from(key), Bytes::from(value))));
+        items.take_while(move |item| {
+            item.as_ref().map_or(true, |(key, _)| key.starts_with(&number.to_be_bytes()))
+        })
+    }
+
+    fn unread(&self, source: rocksdb::Error) -> StoreError {
+        StoreError::Read { path: self.path.clone(), source }
+    }
+
     /// How many entries of the tree are kept as conflict copies; what cannot be read counts as one.
     ///
     /// # Errors
@@ -153,6 +252,11 @@ impl Store {
     fn family(&self, space: Space) -> &ColumnFamily {
         self.db.cf_handle(space.name()).expect("all column families are made when the store is opened")
     }
+}
+
+/// The index in the key of an item of a conflict copy.
+fn index_of(key: &[u8]) -> u32 {
+    key.last_chunk().map_or(u32::MAX, |index| u32::from_be_bytes(*index))
 }
 
 fn families() -> [ColumnFamilyDescriptor; Space::ALL.len()] {
@@ -256,5 +360,47 @@ mod tests {
         store.db.put_cf(family, config_store_core::conflict_key(0, 1), b"cannot be read").expect("written");
 
         assert_eq!(store.conflict_entries().expect("readable"), 1);
+    }
+
+    #[test]
+    fn conflict_copies_are_listed_read_in_parts_and_removed_one_by_one() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let store = Store::open(dir.path()).expect("a new store");
+        let header = |number: u8| Bytes::from([&[1, number][..], &[0; 63][..]].concat());
+        let family = store.family(Space::Conflict);
+        for (number, index) in [(0, 0), (1, 0), (1, 1), (1, 2)] {
+            let value = if index == 0 { header(number as u8) } else { Bytes::from(vec![0; 700_000]) };
+            store.db.put_cf(family, conflict_key(number, index), value).expect("written");
+        }
+        let listed = store.conflicts().expect("readable");
+        assert_eq!(
+            listed.iter().map(|(header, entries, _)| (header.number, *entries)).collect::<Vec<_>>(),
+            [(0, 0), (1, 2)]
+        );
+        assert_eq!(store.conflict_items(1, 0).expect("readable").len(), 1, "what cannot be read is left out");
+
+        assert_eq!(store.drop_conflict(1).expect("there"), Some(2));
+
+        assert_eq!(store.drop_conflict(1).expect("readable"), None);
+        assert_eq!(store.conflicts().expect("readable").len(), 1);
+    }
+
+    #[test]
+    fn an_old_content_is_read_back_unless_it_is_damaged() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let store = Store::open(dir.path()).expect("a new store");
+        let mut replica = Replica::load(settings(), store.load().expect("empty"));
+        replica.handle_input(Instant::now(), Input::LocalMode(true));
+        put(&mut replica, "storage.cfg", "old");
+        drain(&mut replica, &store);
+        let path: ConfigPath = "storage.cfg".parse().expect("a path");
+        let found = replica.file_history().versions(&path, u64::MAX).next().expect("listed").clone();
+        let kept = found.content.expect("kept");
+
+        assert_eq!(store.content(found.inode, kept).expect("readable"), Some(Bytes::from_static(b"old")));
+
+        let key = content_key(found.inode, kept.stored);
+        store.db.put_cf(store.family(Space::Content), key, b"odd").expect("written");
+        assert_eq!(store.content(found.inode, kept).expect("readable"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The thread that writes: batches go in, completions come out, in order.
+//! The thread that uses the disk: batches go in, completions come out, in order; now and then something is read.
 //!
 //! A synced write takes as long as the disk takes; meanwhile the replica goes on taking messages, and
 //! everything that arrives in that time forms the next batch.
@@ -16,40 +16,57 @@ use crate::{
 /// A batch that was written, or not.
 pub(crate) type Written = (BatchId, Result<(), StoreError>);
 
+/// What the thread is asked to do.
+enum Job {
+    Write(Batch),
+    Read(Box<dyn FnOnce(&Store) + Send>),
+}
+
 /// The way to the thread. Dropping it ends the thread once it has written what it was given.
 pub(crate) struct StoreThread {
-    batches: mpsc::UnboundedSender<Batch>,
+    jobs: mpsc::UnboundedSender<Job>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl StoreThread {
     /// Starts a thread for an open store; completions go to `written`.
     pub(crate) fn start(store: Arc<Store>, written: mpsc::UnboundedSender<Written>) -> Result<Self, Error> {
-        // Unbounded, but the replica has never more than one batch under way.
-        let (batches, mut queue) = mpsc::unbounded_channel::<Batch>();
+        // Unbounded, but the replica has never more than one batch under way, and whoever reads waits for the answer.
+        let (jobs, mut queue) = mpsc::unbounded_channel::<Job>();
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || {
-                while let Some(batch) = queue.blocking_recv() {
-                    let result = store.write(&batch);
-                    if written.send((batch.id, result)).is_err() {
-                        return;
+                while let Some(job) = queue.blocking_recv() {
+                    match job {
+                        Job::Read(read) => read(&store),
+                        Job::Write(batch) => {
+                            let result = store.write(&batch);
+                            if written.send((batch.id, result)).is_err() {
+                                return;
+                            }
+                        }
                     }
                 }
             })
             .map_err(Error::Thread)?;
-        Ok(Self { batches, thread: Some(thread) })
+        Ok(Self { jobs, thread: Some(thread) })
     }
 
     /// Stands in while a store is closed: writes go nowhere.
     pub(crate) fn ended() -> Self {
-        let (batches, _) = mpsc::unbounded_channel();
-        Self { batches, thread: None }
+        let (jobs, _) = mpsc::unbounded_channel();
+        Self { jobs, thread: None }
     }
 
     pub(crate) fn write(&self, batch: Batch) {
         // The thread ends only with this handle.
-        let _ = self.batches.send(batch);
+        let _ = self.jobs.send(Job::Write(batch));
+    }
+
+    /// Does something with the store, between two batches. While the store is closed nothing is done, and whatever
+    /// `read` would have answered on is dropped.
+    pub(crate) fn read(&self, read: impl FnOnce(&Store) + Send + 'static) {
+        let _ = self.jobs.send(Job::Read(Box::new(read)));
     }
 
     /// Waits until everything is written and the store is closed.

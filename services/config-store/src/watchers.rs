@@ -93,13 +93,13 @@ fn bursts(changes: &[Change], prefix: &ConfigPath, tree: &Tree, version: u64) ->
     split(wanted.map(|change| convert::change(change, tree)), version)
 }
 
-/// At least one burst, each with so many changes as fit into one message. Changes of one version stay together: whoever
-/// goes on after the version of a burst misses nothing and gets nothing twice.
+/// At least one burst, each with so many changes as fit into one message. Changes of one version, and those of one
+/// transaction, stay together: whoever goes on after the version of a burst misses nothing and gets nothing twice.
 fn split(changes: impl Iterator<Item = proto::Change>, version: u64) -> Vec<Burst> {
     let mut bursts = Vec::new();
     let (mut open, mut bytes) = (Burst { changes: Vec::new(), version }, 0);
     for change in changes {
-        let last = open.changes.last().map(|last| last.version);
+        let last = open.changes.last().filter(|last| !last.more).map(|last| last.version);
         if bytes >= BURST_BYTES && last.is_some_and(|last| last < change.version) {
             open.version = last.unwrap_or(version);
             bursts.push(std::mem::replace(&mut open, Burst { changes: Vec::new(), version }));
@@ -196,6 +196,14 @@ mod tests {
             assert_eq!(burst.version, told);
         }
         assert_eq!(next, 20_001);
+    }
+
+    #[test]
+    fn changes_of_one_transaction_stay_together() {
+        let changes =
+            (1..=20_000).map(|version| proto::Change { more: version != 10_000, ..change(version) });
+        let bursts = split(changes, 20_000);
+        assert_eq!(bursts.iter().map(|burst| burst.version).collect::<Vec<_>>(), [10_000, 20_000]);
     }
 
     #[test]

@@ -30,6 +30,7 @@
 //! | `node.rs` | [`NodeConfig`]: `etc/quorate/node.toml` |
 //! | `server.rs`, `listen.rs`, `health.rs` | [`Server`]: gRPC, reflection, health and `/metrics` on one Unix socket |
 //! | `client.rs` | [`client::daemon_channel`]: the way to another daemon of this node |
+//! | `caller.rs` | [`caller::of`]: who calls, in words for the history of the tree |
 //! | `backoff.rs` | [`backoff::Backoff`]: pauses between attempts |
 //! | `ownership.rs` | whose data lies below the root |
 //! | `rpc/` | the layers that give each call a span, a trace context and a duration |
@@ -44,6 +45,7 @@
 //! protocol; OpenMetrics 1.0.
 
 pub mod backoff;
+pub mod caller;
 pub mod client;
 mod export;
 pub mod health;

@@ -3,9 +3,9 @@
 //!
 //! A test walks the descriptors of all services and fails on a method without a rule.
 
-use quorate_daemon::status;
+use quorate_daemon::{caller, status};
 use quorate_types::NodeName;
-use tonic::{Code, Status};
+use tonic::{Code, Status, transport::server::UdsConnectInfo};
 
 use crate::token::{JoinToken, TokenRecord};
 
@@ -83,6 +83,7 @@ const RULES: &[(&str, &[(&str, Rule)])] = {
                 ("Mkdir", LocalOrNodeCertificate),
                 ("Rename", LocalOrNodeCertificate),
                 ("Delete", LocalOrNodeCertificate),
+                ("Transact", LocalOrNodeCertificate),
                 ("Watch", LocalOrNodeCertificate),
                 ("GetStatus", LocalOrNodeCertificate),
                 ("Reload", Local),
@@ -99,6 +100,17 @@ const RULES: &[(&str, &[(&str, Rule)])] = {
                 ("GetGuestProperties", LocalOrNodeCertificate),
                 ("VerifyToken", LocalOrNodeCertificate),
                 ("GetGenerated", LocalOrNodeCertificate),
+            ],
+        ),
+        (
+            "quorate.config.v1.HistoryService",
+            &[
+                ("ListVersions", LocalOrNodeCertificate),
+                ("GetVersion", LocalOrNodeCertificate),
+                ("Backup", LocalOrNodeCertificate),
+                ("ListConflicts", LocalOrNodeCertificate),
+                ("GetConflict", LocalOrNodeCertificate),
+                ("DropConflict", Local),
             ],
         ),
         (
@@ -174,6 +186,19 @@ fn needed(rule: Rule) -> &'static str {
 }
 
 impl Caller {
+    /// For the history of the tree; `socket` is the local connection, if it is one.
+    #[must_use]
+    pub fn name(&self, socket: Option<&UdsConnectInfo>) -> String {
+        match self {
+            Self::Local { uid } => {
+                caller::local(*uid, socket.and_then(|socket| socket.peer_cred).and_then(|peer| peer.pid()))
+            }
+            Self::Node { name } => format!("node:{name}"),
+            Self::Joiner(presented) => format!("token:{}", presented.token.id),
+            Self::Anonymous => String::new(),
+        }
+    }
+
     /// For messages and logs: no secrets.
     #[must_use]
     pub fn describe(&self) -> String {

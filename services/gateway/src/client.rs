@@ -100,7 +100,9 @@ pub fn daemon_of(service: &str) -> Option<&'static str> {
     match service {
         "quorate.membership.v1.MembershipService" => Some("membershipd"),
         "quorate.quorum.v1.QuorumService" => Some("quorumd"),
-        "quorate.config.v1.ConfigService" | "quorate.config.v1.StatusService" => Some("configd"),
+        "quorate.config.v1.ConfigService"
+        | "quorate.config.v1.HistoryService"
+        | "quorate.config.v1.StatusService" => Some("configd"),
         _ => None,
     }
 }

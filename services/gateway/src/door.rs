@@ -27,7 +27,7 @@ use futures_util::future::join_all;
 use http::{Request, Response, StatusCode, header::CONTENT_TYPE, request::Parts};
 use http_body_util::{BodyExt as _, Limited};
 use quorate_daemon::{Metrics, metrics::CONTENT_TYPE as OPENMETRICS, rpc::server::ServerLayer, status};
-use tonic::{Code, Status, body::Body};
+use tonic::{Code, Status, body::Body, transport::server::UdsConnectInfo};
 use tower::{Service, ServiceExt as _};
 
 use crate::{
@@ -114,11 +114,12 @@ impl House {
         let (service, method) = route::split(&path).ok_or_else(|| unknown(&path))?;
         let rule = auth::rule(service, method).ok_or_else(|| unknown(&path))?;
         let caller = self.allow(&parts, rule, method).await?;
+        let name = caller.name(parts.extensions.get::<UdsConnectInfo>());
         parts.extensions.insert(caller);
         let request = Request::from_parts(parts, body);
         let answer = match daemon_of(service) {
             Some(daemon) => {
-                route::forward(&self.daemons, daemon, request.map(Body::new)).await.map(AxumBody::new)
+                route::forward(&self.daemons, daemon, request.map(Body::new), &name).await.map(AxumBody::new)
             }
             None => self.own.clone().oneshot(request).await.unwrap_or_else(|never| match never {}),
         };

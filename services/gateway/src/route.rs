@@ -11,6 +11,7 @@ use http::{HeaderValue, Request, Response, header};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use quorate_daemon::{
+    caller::CALLER_HEADER,
     status,
     tasks::BoxError,
     timeout::{self, GRPC_TIMEOUT},
@@ -46,19 +47,29 @@ pub fn split(path: &str) -> Option<(&str, &str)> {
 }
 
 /// Passes a call on to a daemon and its answer back. What fails becomes a gRPC status.
-pub async fn forward(daemons: &Daemons, daemon: &'static str, request: Request<Body>) -> Response<Body> {
-    let request = prepare(request);
+/// `caller` is who makes it, in words for the daemon's records; what the call itself says of that is not passed on.
+pub async fn forward(
+    daemons: &Daemons,
+    daemon: &'static str,
+    request: Request<Body>,
+    caller: &str,
+) -> Response<Body> {
+    let request = prepare(request, caller);
     let answer = daemons.channel(daemon).oneshot(request).await;
     answer.unwrap_or_else(|error| unreachable(daemons, daemon, error).into_http())
 }
 
-fn prepare(mut request: Request<Body>) -> Request<Body> {
+fn prepare(mut request: Request<Body>, caller: &str) -> Request<Body> {
     let unary = !STREAMING.contains(request.uri().path());
     // What the connection left here (peer, certificates, upgrades) is not the daemon's business.
     request.extensions_mut().clear();
     let headers = request.headers_mut();
     for ours in [header::AUTHORIZATION, header::HOST, header::CONNECTION] {
         headers.remove(ours);
+    }
+    headers.remove(CALLER_HEADER);
+    if let Ok(caller) = HeaderValue::from_str(caller) {
+        headers.insert(CALLER_HEADER, caller);
     }
     if unary {
         let wanted = headers.get(GRPC_TIMEOUT).and_then(|value| timeout::parse(value.to_str().ok()?));
@@ -95,9 +106,9 @@ mod tests {
     #[test]
     fn watches_may_last_for_ever_and_single_answers_may_not() {
         let request = |path: &str| Request::builder().uri(path).body(Body::empty()).unwrap();
-        let unary = prepare(request("/quorate.quorum.v1.QuorumService/GetStatus"));
+        let unary = prepare(request("/quorate.quorum.v1.QuorumService/GetStatus"), "");
         assert_eq!(unary.headers()[GRPC_TIMEOUT], "59500000u");
-        let watch = prepare(request("/quorate.quorum.v1.QuorumService/Watch"));
+        let watch = prepare(request("/quorate.quorum.v1.QuorumService/Watch"), "");
         assert!(!watch.headers().contains_key(GRPC_TIMEOUT));
     }
 
@@ -105,7 +116,9 @@ mod tests {
     fn a_token_and_the_connections_facts_stay_at_the_door() {
         let mut request = Request::builder().uri("/a/b").header("authorization", "Bearer x");
         request.extensions_mut().unwrap().insert(7_u32);
-        let prepared = prepare(request.header("x-other", "1").body(Body::empty()).unwrap());
+        let request = request.header("x-other", "1").header(CALLER_HEADER, "root@unix:1/0");
+        let prepared = prepare(request.body(Body::empty()).unwrap(), "node:hp2");
+        assert_eq!(prepared.headers()[CALLER_HEADER], "node:hp2", "only the gateway says who calls");
         assert!(!prepared.headers().contains_key("authorization"));
         assert!(prepared.headers().contains_key("x-other"));
         assert_eq!(prepared.extensions().get::<u32>(), None);
@@ -114,6 +127,6 @@ mod tests {
     #[test]
     fn a_daemon_has_a_little_less_time_than_the_caller_gives() {
         let request = Request::builder().uri("/a/b").header(GRPC_TIMEOUT, "2S").body(Body::empty()).unwrap();
-        assert_eq!(prepare(request).headers()[GRPC_TIMEOUT], "1800000u");
+        assert_eq!(prepare(request, "").headers()[GRPC_TIMEOUT], "1800000u");
     }
 }

@@ -51,6 +51,9 @@ struct Changed {
     /// The path before a rename.
     #[serde(skip_serializing_if = "String::is_empty")]
     old_path: String,
+    /// Who asked for it, if that is known.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    caller: String,
 }
 
 impl From<Change> for Changed {
@@ -63,7 +66,7 @@ impl From<Change> for Changed {
             Kind::Unspecified => "unknown",
         };
         let entry = change.entry.map(Entry::from);
-        Self { version: change.version, kind, entry, old_path: change.old_path }
+        Self { version: change.version, kind, entry, old_path: change.old_path, caller: change.caller }
     }
 }
 
@@ -141,7 +144,14 @@ mod tests {
     fn change(kind: Kind, path: &str, old_path: &str) -> Changed {
         let entry =
             proto::Entry { path: path.into(), kind: EntryKind::File.into(), ..proto::Entry::default() };
-        Change { kind: kind.into(), version: 7, entry: Some(entry), old_path: old_path.into() }.into()
+        Change {
+            kind: kind.into(),
+            version: 7,
+            entry: Some(entry),
+            old_path: old_path.into(),
+            ..Change::default()
+        }
+        .into()
     }
 
     #[test]

@@ -47,6 +47,7 @@ impl Write {
 /// - a replica that has come to the place of an acknowledged write in history holds it
 /// - a write that was refused, whatever was tried, never shows up
 /// - a linearizable read sees what was acknowledged before it was asked for
+/// - a transaction is in a tree, and told to watchers, as a whole or not at all
 /// - watchers are told of each version once and in order
 /// - what a replica held and holds no longer is in a conflict copy
 #[derive(Debug)]
@@ -101,6 +102,11 @@ impl Checker for StoreChecker {
             Event::Tree { position, writes, last } => {
                 self.check_put_aside(observation, writes)?;
                 self.tree(observation, *position, writes, *last)?;
+            }
+            Event::Torn(writes) => {
+                let why = format!("of {writes:?} only parts are there");
+                let property = "P11 a transaction happens as a whole or not at all";
+                return Err(violation(property, observation, why));
             }
             Event::Performed(write) => {
                 self.held.entry(node).or_default().insert(*write);
@@ -400,6 +406,12 @@ mod tests {
     fn a_watcher_that_misses_a_version_is_caught() {
         let watched = vec![(1, Event::Watched(vec![2, 3])), (1, Event::Watched(vec![5]))];
         assert_eq!(verdict(&[watched]), Err("watchers see each version once, in order"));
+    }
+
+    #[test]
+    fn a_transaction_in_parts_is_caught() {
+        let property = "P11 a transaction happens as a whole or not at all";
+        assert_eq!(verdict(&[vec![(1, Event::Torn(vec![4]))]]), Err(property));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use config_store_core::{
     Expect, Extensions, Image, Input, Operation, OperationRequest, Output, Replica, Reply, RequestError,
-    RequestId, Settings, State,
+    RequestId, Settings, State, Transaction,
 };
 use membership_core::{
     cpg::GroupName,
@@ -28,6 +28,9 @@ use crate::{
 const GROUP: &str = "quorate_config_v1";
 /// Files of writes that nobody else touches are called by this and their number.
 const OWN: &str = "own-";
+/// Between the number of a write and which of its files this is, and between that and how many there are.
+const PART: char = '.';
+const OF: char = '-';
 /// How long callers are patient.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// With one in so many reads the whole tree is judged: with each, that would be most of what a run costs.
@@ -147,7 +150,18 @@ impl ConfigDaemon {
         let entries = self.replica.tree().entries();
         let mut writes: Vec<WriteId> = entries.filter_map(|entry| own_write(&entry.head().name)).collect();
         writes.sort_unstable();
+        writes.dedup();
         writes
+    }
+
+    /// Test writes of several files of which the tree holds some only.
+    #[must_use]
+    pub fn torn_writes(&self) -> Vec<WriteId> {
+        let mut missing: BTreeMap<WriteId, u64> = BTreeMap::new();
+        for (write, files) in self.replica.tree().entries().filter_map(|entry| share(&entry.head().name)) {
+            *missing.entry(write).or_insert(files) -= 1;
+        }
+        missing.into_iter().filter(|(_, missing)| *missing > 0).map(|(write, _)| write).collect()
     }
 
     fn gone(&mut self, now: Instant, connection: ConnectionId) {
@@ -190,14 +204,14 @@ impl ConfigDaemon {
         match action {
             Action::Write { write, attempt, change } => {
                 self.waiting.insert(handle, Waiting::Write { write, attempt });
-                let lasting = matches!(change, Change::Own { .. });
+                let lasting = matches!(change, Change::Own { .. } | Change::Together { .. });
                 self.observe(Event::Submitted { write, attempt, lasting });
                 let request = OperationRequest {
                     id: request_id(1, write),
                     mtime: write as u32,
                     trace: None,
                     extensions: Extensions::default(),
-                    operation: operation(write, change),
+                    operation: self.torn(operation(write, change)),
                 };
                 if self.mutation == Some(Mutation::AcknowledgeAtOnce) {
                     self.waiting.remove(&handle);
@@ -218,6 +232,16 @@ impl ConfigDaemon {
                 self.input(now, Input::Barrier { handle, id: request_id(2, read), deadline });
             }
             Action::Multicast { .. } => {}
+        }
+    }
+
+    /// What [`Mutation::TearTransaction`] makes of an operation.
+    fn torn(&self, operation: Operation) -> Operation {
+        match operation {
+            Operation::Transaction(all) if self.mutation == Some(Mutation::TearTransaction) => {
+                all.operations()[0].clone()
+            }
+            operation => operation,
         }
     }
 
@@ -255,10 +279,14 @@ impl ConfigDaemon {
             }
             Output::WatchReset { version } => self.observe(Event::WatchReset(version)),
             Output::Changed(changes) => {
+                if let Some(cut) = changes.last().filter(|change| change.more) {
+                    self.observe(Event::Torn(own_write(cut.path.as_str()).into_iter().collect()));
+                }
                 self.observe(Event::Watched(changes.iter().map(|change| change.version).collect()));
             }
             Output::Performed { envelope, result: Ok(_), repeated: false } => {
-                if let Some(write) = own_write(envelope.operation.path().as_str()) {
+                let paths = envelope.operation.each().iter().map(Operation::path);
+                if let Some(write) = paths.filter_map(|path| own_write(path.as_str())).next() {
                     self.observe(Event::Performed(write));
                 }
             }
@@ -318,12 +346,23 @@ impl ConfigDaemon {
     fn observe_tree(&mut self) {
         let (position, writes) = (position(&self.replica), self.own_writes());
         self.observe(Event::Tree { position, writes, last: false });
+        let torn = self.torn_writes();
+        if !torn.is_empty() {
+            self.observe(Event::Torn(torn));
+        }
     }
 }
 
 /// The write that made this file, if it is one that nobody else touches.
 fn own_write(name: &str) -> Option<WriteId> {
-    name.strip_prefix(OWN)?.parse().ok()
+    let number = name.strip_prefix(OWN)?;
+    number.split_once(PART).map_or(number, |(number, _)| number).parse().ok()
+}
+
+/// The write that made this file together with others, and how many files it made.
+fn share(name: &str) -> Option<(WriteId, u64)> {
+    let (_, part) = name.split_once(PART)?;
+    Some((own_write(name)?, part.split_once(OF)?.1.parse().ok()?))
 }
 
 fn request_id(kind: u8, number: u64) -> RequestId {
@@ -352,6 +391,13 @@ fn operation(write: WriteId, change: Change) -> Operation {
         Change::Own { size } => {
             let expect = if write.is_multiple_of(2) { Expect::Absent } else { Expect::Any };
             Operation::Put { path: path(format!("{OWN}{write}")), expect, content: content(size) }
+        }
+        Change::Together { files, size, needs } => {
+            let name = |part: u64| path(format!("{OWN}{write}{PART}{part}{OF}{files}"));
+            let put = |part| Operation::Put { path: name(part), expect: Expect::Any, content: content(size) };
+            let need = |file| Operation::Check { path: shared(file), expect: Expect::Present };
+            let operations = (1..=files).map(put).chain(needs.map(need)).collect();
+            Operation::Transaction(Transaction::new(operations).expect("a few short files"))
         }
         Change::Shared { file, size } => {
             Operation::Put { path: shared(file), expect: Expect::Any, content: content(size) }

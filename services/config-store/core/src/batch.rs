@@ -5,12 +5,14 @@
 //! | space | key | value |
 //! |---|---|---|
 //! | meta | `replica`, `epochs` | [`Meta`]; the table of epochs |
-//! | entry | inode, big-endian | fields of an entry |
-//! | content | inode, big-endian | bytes of a file; absent when empty |
+//! | entry | inode, big-endian | fields of an entry, and the version under which its content lies |
+//! | content | inode, version, big-endian | bytes of a file, now or before; absent when empty |
+//! | history | version, big-endian, then the path | a version of a path (`history/`) |
 //! | log | version, big-endian | a record |
 //! | conflict | number, index, big-endian | a conflict copy (`conflict.rs`) |
 //!
-//! Contents are apart from fields, so that a rename or a new mtime rewrites no content.
+//! Contents are apart from fields, so that a rename or a new mtime rewrites no content; each version of a content has a
+//! key of its own, so that keeping the old one costs nothing.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +24,7 @@ use crate::{
     epoch::{Epoch, Epochs},
     log::{ChainHash, Record},
     message::put_epochs,
-    tree::{Effect, Root, Touched, Tree},
+    tree::{Root, Step, Touched},
     wire::{Put, Reader, WireError},
 };
 
@@ -46,11 +48,14 @@ pub enum Space {
     Log,
     /// Conflict copies.
     Conflict,
+    /// What was at which path, and who changed it.
+    History,
 }
 
 impl Space {
     /// All spaces.
-    pub const ALL: [Self; 5] = [Self::Meta, Self::Entry, Self::Content, Self::Log, Self::Conflict];
+    pub const ALL: [Self; 6] =
+        [Self::Meta, Self::Entry, Self::Content, Self::Log, Self::Conflict, Self::History];
 
     /// Its name in a store.
     #[must_use]
@@ -61,6 +66,7 @@ impl Space {
             Self::Content => "content",
             Self::Log => "log",
             Self::Conflict => "conflict",
+            Self::History => "history",
         }
     }
 }
@@ -178,29 +184,24 @@ impl BatchBuilder {
         self.writes.insert((space, key), None);
     }
 
-    /// With [`Touched::Content`], an entry without content leaves none behind: in a history that was
-    /// left, its inode may have been that of a file.
+    /// Fields, and the content if it is touched. What is stored under other versions is the history's affair.
     pub(crate) fn put_entry(&mut self, entry: &Entry, touched: Touched) {
-        let key = number_key(entry.inode());
-        self.put(Space::Entry, key.clone(), entry.stored_head());
-        match touched {
-            Touched::Content if entry.content().is_empty() => self.delete(Space::Content, key),
-            Touched::Content => self.put(Space::Content, key, entry.content().clone()),
-            Touched::Head | Touched::Gone => {}
+        self.put(Space::Entry, number_key(entry.inode()), entry.stored_head());
+        if touched == Touched::Content && !entry.content().is_empty() {
+            let key = content_key(entry.inode(), entry.stored_at());
+            self.put(Space::Content, key, entry.content().clone());
         }
     }
 
     pub(crate) fn delete_entry(&mut self, inode: u64) {
         self.delete(Space::Entry, number_key(inode));
-        self.delete(Space::Content, number_key(inode));
     }
 
-    pub(crate) fn put_effect(&mut self, tree: &Tree, effect: &Effect) {
-        if let Some(entry) = tree.entry(effect.inode) {
-            let new_and_empty = effect.inode == effect.version && entry.content().is_empty();
-            self.put_entry(entry, if new_and_empty { Touched::Head } else { effect.touched });
+    pub(crate) fn put_step(&mut self, step: &Step) {
+        if let Some(after) = &step.after {
+            self.put_entry(after, step.effect.touched);
         }
-        if let Some(removed) = effect.removed {
+        if let Some(removed) = step.effect.removed {
             self.delete_entry(removed);
         }
         self.touch_meta();
@@ -231,6 +232,17 @@ impl BatchBuilder {
 
 pub(crate) fn number_key(number: u64) -> Bytes {
     Bytes::copy_from_slice(&number.to_be_bytes())
+}
+
+/// Where a content lies; those from before there was a history lie under the inode alone.
+#[must_use]
+pub fn content_key(inode: u64, stored_at: u64) -> Bytes {
+    let mut key = BytesMut::with_capacity(16);
+    key.put_u64(inode);
+    if stored_at != 0 {
+        key.put_u64(stored_at);
+    }
+    key.freeze()
 }
 
 #[cfg(test)]

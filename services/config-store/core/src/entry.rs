@@ -43,31 +43,56 @@ pub struct Head {
 }
 
 /// An entry with its content and the hashes over both, which are always up to date.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Entry {
     head: Head,
     content: Bytes,
     digest: [u8; 32],
     hash: [u8; 32],
+    stored_at: u64,
 }
+
+/// Equal entries have all fields and the content in common; where each replica stores the content is its own affair.
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash
+    }
+}
+
+impl Eq for Entry {}
 
 impl Entry {
     /// An entry with this content; directories have none.
     #[must_use]
     pub fn new(head: Head, content: Bytes) -> Self {
         let digest = Sha256::digest(&content).into();
-        Self::sealed(head, content, digest)
+        let stored_at = head.version;
+        Self::sealed(head, content, digest, stored_at)
     }
 
-    fn sealed(head: Head, content: Bytes, digest: [u8; 32]) -> Self {
+    fn sealed(head: Head, content: Bytes, digest: [u8; 32], stored_at: u64) -> Self {
         let hash = Sha256::digest(encode_head(&head, content.len(), &digest)).into();
-        Self { head, content, digest, hash }
+        Self { head, content, digest, hash, stored_at }
     }
 
     /// The same content under other fields: nothing of the content is hashed again.
     #[must_use]
     pub(crate) fn with_head(&self, head: Head) -> Self {
-        Self::sealed(head, self.content.clone(), self.digest)
+        Self::sealed(head, self.content.clone(), self.digest, self.stored_at)
+    }
+
+    /// The same entry whose content is stored where another one's is that has the same.
+    #[must_use]
+    pub(crate) fn stored_as(self, other: &Self) -> Self {
+        let same = self.inode() == other.inode() && self.digest == other.digest;
+        Self { stored_at: if same { other.stored_at } else { self.stored_at }, ..self }
+    }
+
+    /// The version under which this replica stores the content: the one that wrote it, or brought it here. 0 for one of
+    /// a store from before there was a history.
+    #[must_use]
+    pub(crate) fn stored_at(&self) -> u64 {
+        self.stored_at
     }
 
     /// Everything but the content.
@@ -108,16 +133,29 @@ impl Entry {
 
     /// The stored form of everything but the content.
     pub(crate) fn stored_head(&self) -> Bytes {
-        encode_head(&self.head, self.content.len(), &self.digest).freeze()
+        let mut out = encode_head(&self.head, self.content.len(), &self.digest);
+        if self.stored_at != 0 && !self.content.is_empty() {
+            out.put_u64_le(self.stored_at);
+        }
+        out.freeze()
     }
 
-    /// Joins the stored head with the stored content (`None` for an empty one) and checks the digest.
-    pub(crate) fn from_stored(head: Bytes, content: Option<Bytes>) -> Result<Self, WireError> {
+    /// Joins the stored head with the stored content, which `find` looks up by inode and version and which is missing
+    /// if it is empty, and checks the digest.
+    pub(crate) fn from_stored(
+        head: Bytes,
+        find: impl FnOnce((u64, u64)) -> Option<Bytes>,
+    ) -> Result<Self, WireError> {
         let mut reader = Reader::new(head);
         let (head, length, digest) = decode_head(&mut reader)?;
-        reader.finish()?;
-        let content = content.unwrap_or_default();
-        let entry = Self::new(head, content);
+        let rest = reader.rest();
+        let stored_at = match (length, rest.is_empty()) {
+            (0, true) => head.version,
+            (_, true) => 0,
+            (_, false) => stored_place(rest)?,
+        };
+        let content = if length == 0 { None } else { find((head.inode, stored_at)) };
+        let entry = Self { stored_at, ..Self::new(head, content.unwrap_or_default()) };
         if entry.content.len() != length || entry.digest != digest {
             return Err(WireError::Unknown { what: "digest of an entry's content", value: entry.inode() });
         }
@@ -152,6 +190,13 @@ fn encode_head(head: &Head, length: usize, digest: &[u8; 32]) -> BytesMut {
     out.put_slice(digest);
     out.put_short(head.name.as_bytes());
     out
+}
+
+fn stored_place(rest: Bytes) -> Result<u64, WireError> {
+    let mut reader = Reader::new(rest);
+    let place = reader.u64()?;
+    reader.finish()?;
+    Ok(place)
 }
 
 fn decode_head(reader: &mut Reader) -> Result<(Head, usize, [u8; 32]), WireError> {
@@ -200,7 +245,10 @@ mod tests {
         let mut out = BytesMut::new();
         entry.encode(&mut out);
 
-        let stored = Entry::from_stored(entry.stored_head(), Some(entry.content().clone()));
+        let stored = Entry::from_stored(entry.stored_head(), |place| {
+            assert_eq!(place, (17, 18));
+            Some(entry.content().clone())
+        });
         let transferred = Entry::decode(&mut Reader::new(out.freeze()));
 
         assert_eq!(stored, Ok(entry.clone()));
@@ -210,8 +258,30 @@ mod tests {
     #[test]
     fn damaged_content_is_found_when_loading() {
         let entry = Entry::new(head(), Bytes::from_static(b"name: web\n"));
-        assert!(Entry::from_stored(entry.stored_head(), Some(Bytes::from_static(b"name: wep\n"))).is_err());
-        assert!(Entry::from_stored(entry.stored_head(), None).is_err());
+        let other = Bytes::from_static(b"name: wep\n");
+        assert!(Entry::from_stored(entry.stored_head(), |_| Some(other)).is_err());
+        assert!(Entry::from_stored(entry.stored_head(), |_| None).is_err());
+    }
+
+    #[test]
+    fn a_rename_leaves_the_content_where_it_is_stored() {
+        let entry = Entry::new(head(), Bytes::from_static(b"name: web\n"));
+        let renamed = entry.with_head(Head { version: 99, ..head() });
+        assert_eq!((entry.stored_at(), renamed.stored_at()), (18, 18));
+        let brought = Entry::new(Head { version: 99, ..head() }, Bytes::from_static(b"name: web\n"));
+        assert_eq!(brought.stored_at(), 99);
+        assert_eq!(brought.stored_as(&entry).stored_at(), 18);
+    }
+
+    #[test]
+    fn a_head_from_before_there_was_a_history_is_read_and_written_as_it_is() {
+        let entry = Entry::new(head(), Bytes::from_static(b"x"));
+        let old = entry.stored_head().slice(..entry.stored_head().len() - 8);
+        let read = Entry::from_stored(old.clone(), |place| {
+            assert_eq!(place, (17, 0));
+            Some(Bytes::from_static(b"x"))
+        });
+        assert_eq!(read.unwrap().stored_head(), old);
     }
 
     #[test]

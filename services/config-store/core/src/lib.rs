@@ -67,7 +67,8 @@
 //! **Map.** `path`, `guest`: names and their rules. `entry`, `checksum`, `tree/`: the memdb. `operation`,
 //! `log`, `epoch`: the dcdb, what happened. `message`, `outbox`, `transfer`, `wire`: how it travels.
 //! `quorum`, `ack`, `request`: who must have it, and who waits. `sync`, `replica/`: the dfsm. `batch`,
-//! `load`, `conflict`: storage. `status/`: what nodes tell each other beside the tree. `io`, `stats`: the border.
+//! `load`, `conflict`, `history/`: storage. `status/`: what nodes tell each other beside the tree. `io`, `stats`: the
+//! border.
 //!
 //! **Sources.** pmxcfs specification (sections 3, 5, 6, 8); pve-cluster `memdb.c`, `dcdb.c`, `dfsm.c` for
 //! names and behaviour. Extended virtual synchrony (Moser, Amir, Melliar-Smith, Agarwal, 1994) for what the
@@ -84,6 +85,7 @@ mod conflict;
 mod entry;
 mod epoch;
 mod guest;
+mod history;
 mod io;
 mod load;
 mod log;
@@ -97,29 +99,34 @@ mod request;
 mod stats;
 pub mod status;
 mod sync;
+mod transaction;
 mod transfer;
 mod tree;
 mod wire;
 
-pub use batch::{Batch, BatchId, Meta, Space, Write};
+pub use batch::{Batch, BatchId, Meta, Space, Write, content_key};
 pub use checksum::Checksum;
 pub use conflict::{ConflictHeader, ConflictItem, conflict_key, removal as conflict_removal};
 pub use entry::{Entry, Head, Kind, ROOT};
 pub use epoch::{EPOCHS_MAX, Epoch, Epochs};
 pub use guest::{GuestConfig, GuestKind};
+pub use history::{FileVersion, History, HistoryLimits, KeptContent, VersionKind};
 pub use io::{Input, Output, Reason, State};
 pub use load::{Image, LoadError, Loader};
 pub use log::{ChainHash, Change, ChangeKind, Compacted, LOG_WINDOW, Log, Record};
 pub use message::{MemberState, Message, PIECE_MAX, RoundId, Signed, StreamKind};
-pub use operation::{Envelope, Expect, Extensions, Operation, RequestId, TraceContext};
+pub use operation::{
+    CALLER_MAX, CALLER_TAG, Envelope, Expect, Extensions, Operation, RequestId, TraceContext,
+};
 pub use path::{ConfigPath, NAME_MAX, PATH_MAX, PathError};
 pub use quorum::{QuorumView, Shortfall};
 pub use replica::{Replica, Settings};
 pub use request::{Applied, Handle, OperationRequest, QUEUE_BYTES_MAX, QUEUE_MAX, Reply, RequestError};
 pub use stats::Stats;
 pub use sync::{CatchUp, catch_up, next_epoch, winner};
+pub use transaction::{TRANSACTION_BYTES_MAX, TRANSACTION_OPERATIONS_MAX, Transaction, TransactionError};
 pub use tree::{
     EMPTY_VERSION, ENTRIES_MAX, Effect, FILE_MAX, LOCK_DIRECTORY, OperationError, Place, ReplaceError,
-    Replacement, Root, TREE_BYTES_MAX, Touch, Touched, Tree,
+    Replacement, Root, Step, TREE_BYTES_MAX, Touch, Touched, Tree,
 };
 pub use wire::WireError;

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::{
-    batch::{EPOCHS_KEY, META_KEY, Meta, Space},
+    batch::{EPOCHS_KEY, META_KEY, Meta, Space, content_key},
     checksum::Checksum,
     entry::Entry,
     epoch::{Epoch, Epochs},
+    history::{FileVersion, History},
     log::{Log, Record},
     message::epochs,
     tree::{EMPTY_VERSION, ReplaceError, Replacement, Root, Tree},
@@ -31,12 +32,6 @@ pub enum LoadError {
     /// There are entries, but no record of what they belong to.
     #[error("the replica's meta record is missing")]
     NoMeta,
-    /// Content without an entry.
-    #[error("the content of entry {inode} has no entry")]
-    StrayContent {
-        /// The entry's number.
-        inode: u64,
-    },
     /// The entries make no tree.
     #[error("the entries make no tree")]
     Tree(#[source] ReplaceError),
@@ -66,6 +61,9 @@ pub struct Image {
     pub(crate) promised: Epoch,
     pub(crate) conflicts: u64,
     pub(crate) committed: u64,
+    pub(crate) history: History,
+    /// Keys of contents that nothing refers to.
+    pub(crate) garbage: Vec<Bytes>,
 }
 
 impl Default for Image {
@@ -78,6 +76,8 @@ impl Default for Image {
             promised: Epoch::LOCAL,
             conflicts: 0,
             committed: EMPTY_VERSION,
+            history: History::default(),
+            garbage: Vec::new(),
         }
     }
 }
@@ -88,8 +88,10 @@ pub struct Loader {
     meta: Option<Meta>,
     epochs: Epochs,
     heads: BTreeMap<u64, Bytes>,
-    contents: BTreeMap<u64, Bytes>,
+    /// By inode and version.
+    contents: BTreeMap<(u64, u64), Bytes>,
     records: BTreeMap<u64, Record>,
+    history: Vec<FileVersion>,
 }
 
 impl Loader {
@@ -117,7 +119,9 @@ impl Loader {
             }
             Space::Meta | Space::Conflict => {}
             Space::Entry => drop(self.heads.insert(number(key)?, value)),
-            Space::Content => drop(self.contents.insert(number(key)?, value)),
+            Space::Content => drop(self.contents.insert(place(key)?, value)),
+            // The history is no part of the replica's state: what of it is damaged is missing.
+            Space::History => self.history.extend(History::read(key, value)),
             Space::Log => {
                 let mut reader = Reader::new(value);
                 let record = Record::decode(&mut reader)?;
@@ -142,6 +146,7 @@ impl Loader {
             return Err(LoadError::Checksum { found: tree.checksum(), stored: meta.checksum });
         }
         let log = log(&meta, self.records)?;
+        let (history, garbage) = History::load(self.history, &tree, &self.contents);
         Ok(Image {
             tree,
             log,
@@ -150,17 +155,16 @@ impl Loader {
             promised: meta.promised,
             conflicts: meta.conflicts,
             committed: meta.committed,
+            history,
+            garbage: garbage.into_iter().map(|(inode, version)| content_key(inode, version)).collect(),
         })
     }
 
     fn tree(&mut self, root: Root) -> Result<Tree, LoadError> {
         let mut entries = Vec::with_capacity(self.heads.len());
-        for (inode, head) in std::mem::take(&mut self.heads) {
-            let entry = Entry::from_stored(head, self.contents.remove(&inode));
+        for head in std::mem::take(&mut self.heads).into_values() {
+            let entry = Entry::from_stored(head, |place| self.contents.get(&place).cloned());
             entries.push(entry.map_err(|source| LoadError::BadValue { space: Space::Entry, source })?);
-        }
-        if let Some((&inode, _)) = self.contents.first_key_value() {
-            return Err(LoadError::StrayContent { inode });
         }
         let replacement = Replacement { root, entries, removed: Vec::new() };
         Tree::new().replaced(replacement).map_err(LoadError::Tree)
@@ -183,6 +187,14 @@ fn log(meta: &Meta, records: BTreeMap<u64, Record>) -> Result<Log, LoadError> {
         return Err(LoadError::Log { version: log.tip() + 1 });
     }
     Ok(log)
+}
+
+/// Inode and version in the key of a content.
+fn place(key: &[u8]) -> Result<(u64, u64), WireError> {
+    match key.split_at_checked(8) {
+        Some((inode, version)) if !version.is_empty() => Ok((number(inode)?, number(version)?)),
+        _ => Ok((number(key)?, 0)),
+    }
 }
 
 fn number(key: &[u8]) -> Result<u64, WireError> {
@@ -209,8 +221,9 @@ mod tests {
         };
         let mut builder = BatchBuilder::default();
         for operation in [Operation::Mkdir { path: "d".parse().unwrap() }, put] {
-            let effect = tree.apply(1, 1, &operation).unwrap();
-            builder.put_effect(&tree, &effect);
+            for step in tree.transact(1, 1, &operation).unwrap() {
+                builder.put_step(&step);
+            }
         }
         assert_eq!(tree.entries().map(|entry| entry.is_directory()).collect::<Vec<_>>(), [true, false]);
         let meta = Meta {

@@ -5,7 +5,10 @@
 //! covers the same window of versions on every replica, because it decides whether a repeated request is
 //! recognised.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use sha2::{Digest, Sha256};
@@ -13,9 +16,9 @@ use sha2::{Digest, Sha256};
 use crate::{
     entry::Kind,
     epoch::Epoch,
-    operation::{Envelope, Operation, RequestId},
+    operation::{Envelope, RequestId},
     path::ConfigPath,
-    tree::{EMPTY_VERSION, Effect},
+    tree::{EMPTY_VERSION, Step},
     wire::{Put, Reader, WireError},
 };
 
@@ -59,6 +62,10 @@ pub struct Change {
     pub writer: u32,
     /// The writer's clock, whole UTC seconds.
     pub mtime: u32,
+    /// Who asked for it, as the writer's node tells it.
+    pub caller: Option<Arc<str>>,
+    /// Whether the next version belongs to the same transaction: both happened at once.
+    pub more: bool,
 }
 
 /// One version of the history.
@@ -75,30 +82,35 @@ pub struct Record {
 }
 
 impl Record {
-    /// The record of a performed operation that follows a history of hash `previous`.
-    pub(crate) fn new(
+    /// The records of what an operation did, one for each version, after a history of hash `previous`.
+    pub(crate) fn of(
         epoch: Epoch,
         previous: &ChainHash,
         envelope: &Envelope,
         head: &[u8],
-        effect: &Effect,
-    ) -> Self {
-        let (path, from) = match &envelope.operation {
-            Operation::Rename { from, to, .. } => (to.clone(), Some(from.clone())),
-            other => (other.path().clone(), None),
+        steps: &[Step],
+    ) -> Vec<Self> {
+        let digests = Digests::of(head, &envelope.operation.content());
+        let caller = envelope.extensions.caller();
+        let mut chain = *previous;
+        let record = |(index, step): (usize, &Step)| {
+            let effect = &step.effect;
+            let change = Change {
+                version: effect.version,
+                kind: effect.kind,
+                path: step.path.clone(),
+                from: step.from.clone(),
+                inode: effect.inode,
+                removed: effect.removed,
+                writer: envelope.origin,
+                mtime: envelope.mtime,
+                caller: caller.clone(),
+                more: index + 1 < steps.len(),
+            };
+            chain = digests.chain(&chain, epoch, effect.version);
+            Self { epoch, chain, request: envelope.request, change }
         };
-        let change = Change {
-            version: effect.version,
-            kind: effect.kind,
-            path,
-            from,
-            inode: effect.inode,
-            removed: effect.removed,
-            writer: envelope.origin,
-            mtime: envelope.mtime,
-        };
-        let chain = chain(previous, epoch, effect.version, head, &envelope.operation.content());
-        Self { epoch, chain, request: envelope.request, change }
+        steps.iter().enumerate().map(record).collect()
     }
 
     /// The version of the record.
@@ -119,13 +131,18 @@ impl Record {
         out.put_epoch(self.epoch);
         out.put_slice(&self.chain);
         out.put_slice(&self.request.0);
-        out.put_u8(kind_code(change.kind));
+        let extended = change.caller.is_some() || change.more;
+        out.put_u8(kind_code(change.kind) | if extended { EXTENDED } else { 0 });
         out.put_u64_le(change.inode);
         out.put_u64_le(change.removed.unwrap_or_default());
         out.put_u32_le(change.writer);
         out.put_u32_le(change.mtime);
         out.put_path(&change.path);
         out.put_path(change.from.as_ref().unwrap_or(&ConfigPath::root()));
+        if extended {
+            out.put_u8(change.more.into());
+            out.put_short(change.caller.as_deref().unwrap_or_default().as_bytes());
+        }
     }
 
     pub(crate) fn decode(reader: &mut Reader) -> Result<Self, WireError> {
@@ -133,19 +150,29 @@ impl Record {
         let epoch = reader.epoch()?;
         let chain = reader.array()?;
         let request = RequestId(reader.array()?);
-        let change = Change {
+        let code = reader.u8()?;
+        let mut change = Change {
             version,
-            kind: change_kind(reader.u8()?)?,
+            kind: change_kind(code & !EXTENDED)?,
             inode: reader.u64()?,
             removed: Some(reader.u64()?).filter(|inode| *inode != 0),
             writer: reader.u32()?,
             mtime: reader.u32()?,
             path: reader.path()?,
             from: Some(reader.path()?).filter(|from| !from.is_root()),
+            caller: None,
+            more: false,
         };
+        if code & EXTENDED != 0 {
+            change.more = reader.flag("more")?;
+            change.caller = Some(reader.text("caller")?).filter(|caller| !caller.is_empty()).map(Arc::from);
+        }
         Ok(Self { epoch, chain, request, change })
     }
 }
+
+/// Set in the kind of a record that has a caller, or belongs together with the next one.
+const EXTENDED: u8 = 0x80;
 
 fn kind_code(kind: ChangeKind) -> u8 {
     match kind {
@@ -170,16 +197,28 @@ fn change_kind(code: u8) -> Result<ChangeKind, WireError> {
     })
 }
 
-fn chain(previous: &ChainHash, epoch: Epoch, version: u64, head: &[u8], content: &[u8]) -> ChainHash {
-    let mut hash = Sha256::new();
-    hash.update(previous);
-    let mut place = BytesMut::with_capacity(24);
-    place.put_epoch(epoch);
-    place.put_u64_le(version);
-    hash.update(&place);
-    hash.update(Sha256::digest(head));
-    hash.update(Sha256::digest(content));
-    hash.finalize().into()
+/// An operation as it goes into the hash of the history: hashed once, however many versions it makes.
+struct Digests {
+    head: [u8; 32],
+    content: [u8; 32],
+}
+
+impl Digests {
+    fn of(head: &[u8], content: &[u8]) -> Self {
+        Self { head: Sha256::digest(head).into(), content: Sha256::digest(content).into() }
+    }
+
+    fn chain(&self, previous: &ChainHash, epoch: Epoch, version: u64) -> ChainHash {
+        let mut hash = Sha256::new();
+        hash.update(previous);
+        let mut place = BytesMut::with_capacity(24);
+        place.put_epoch(epoch);
+        place.put_u64_le(version);
+        hash.update(&place);
+        hash.update(self.head);
+        hash.update(self.content);
+        hash.finalize().into()
+    }
 }
 
 /// The last [`LOG_WINDOW`] versions of the history, without gaps.
@@ -257,7 +296,7 @@ impl Log {
         self.records.get(usize::try_from(index).ok()?)
     }
 
-    /// The record that a request made, if it is in the window.
+    /// The last record that a request made, if it is in the window.
     #[must_use]
     pub fn find(&self, request: &RequestId) -> Option<&Record> {
         self.get(*self.requests.get(request)?)
@@ -302,6 +341,8 @@ mod tests {
                 removed: Some(9),
                 writer: 1,
                 mtime: 77,
+                caller: None,
+                more: false,
             },
         }
     }
@@ -319,6 +360,18 @@ mod tests {
         let written = record(5);
         let read = Record::decode(&mut Reader::new(written.encode()));
         assert_eq!(read, Ok(written));
+    }
+
+    #[test]
+    fn caller_and_transaction_are_read_back_and_cost_nothing_where_there_is_none() {
+        let plain = record(5).encode();
+        for (caller, more) in [(Some("root@unix:4711/0"), false), (None, true), (Some("node 'hp2'"), true)] {
+            let mut written = record(5);
+            written.change.caller = caller.map(Arc::from);
+            written.change.more = more;
+            assert!(written.encode().len() > plain.len());
+            assert_eq!(Record::decode(&mut Reader::new(written.encode())), Ok(written));
+        }
     }
 
     #[test]

@@ -17,16 +17,23 @@
 //!
 //! The content of a file travels behind this head, or in parts (`message.rs`). Little-endian.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
     path::ConfigPath,
+    transaction::Transaction,
     wire::{Put, Reader, WireError},
 };
 
 const FORMAT: u8 = 1;
+/// Kind of a transaction, whose operations are its content.
+const TRANSACTION: u8 = 9;
+/// Extension: who asked for it, as text (such as `root@unix:4711/0`).
+pub const CALLER_TAG: u16 = 1;
+/// Longest name of a caller in bytes; what is longer is cut.
+pub const CALLER_MAX: usize = 255;
 
 /// Identifies a request across retries, nodes and restarts: 16 bytes from the client or its daemon.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -129,20 +136,31 @@ pub enum Operation {
         /// Whole UTC seconds.
         mtime: u32,
     },
+    /// Changes nothing, and is refused unless the entry is as expected: for transactions.
+    Check {
+        /// The entry.
+        path: ConfigPath,
+        /// What must hold.
+        expect: Expect,
+    },
+    /// Several operations that happen together or not at all.
+    Transaction(Transaction),
 }
 
 impl Operation {
-    /// The path that is changed; for a rename the source.
+    /// The path that is changed; for a rename the source, for a transaction that of its first operation.
     #[must_use]
     pub fn path(&self) -> &ConfigPath {
         match self {
+            Self::Transaction(transaction) => transaction.operations()[0].path(),
             Self::Create { path }
             | Self::Put { path, .. }
             | Self::Write { path, .. }
             | Self::Mkdir { path }
             | Self::Rename { from: path, .. }
             | Self::Delete { path, .. }
-            | Self::SetMtime { path, .. } => path,
+            | Self::SetMtime { path, .. }
+            | Self::Check { path, .. } => path,
         }
     }
 
@@ -157,19 +175,31 @@ impl Operation {
             Self::Rename { .. } => "rename",
             Self::Delete { .. } => "delete",
             Self::SetMtime { .. } => "mtime",
+            Self::Check { .. } => "check",
+            Self::Transaction(_) => "transaction",
         }
     }
 
-    /// The bytes of a file that the operation carries; empty for most kinds.
+    /// The operations that it is made of: those of a transaction, or itself.
+    #[must_use]
+    pub fn each(&self) -> &[Self] {
+        match self {
+            Self::Transaction(transaction) => transaction.operations(),
+            single => std::slice::from_ref(single),
+        }
+    }
+
+    /// The bytes that travel behind its head: those of a file, all of a transaction; empty for most kinds.
     #[must_use]
     pub fn content(&self) -> Bytes {
         match self {
             Self::Put { content, .. } | Self::Write { content, .. } => content.clone(),
+            Self::Transaction(transaction) => transaction.encoded().clone(),
             _ => Bytes::new(),
         }
     }
 
-    fn kind(&self) -> u8 {
+    pub(crate) fn kind(&self) -> u8 {
         match self {
             Self::Create { .. } => 1,
             Self::Put { .. } => 2,
@@ -178,14 +208,21 @@ impl Operation {
             Self::Rename { .. } => 5,
             Self::Delete { .. } => 6,
             Self::SetMtime { .. } => 7,
+            Self::Check { .. } => 8,
+            Self::Transaction(_) => TRANSACTION,
         }
     }
 
-    fn encode_body(&self, out: &mut BytesMut) {
+    pub(crate) fn encode_body(&self, out: &mut BytesMut) {
+        if matches!(self, Self::Transaction(_)) {
+            return;
+        }
         out.put_path(self.path());
         match self {
-            Self::Create { .. } | Self::Mkdir { .. } => {}
-            Self::Put { expect, .. } | Self::Delete { expect, .. } => put_expect(out, *expect),
+            Self::Create { .. } | Self::Mkdir { .. } | Self::Transaction(_) => {}
+            Self::Put { expect, .. } | Self::Delete { expect, .. } | Self::Check { expect, .. } => {
+                put_expect(out, *expect);
+            }
             Self::Write { offset, truncate, .. } => {
                 out.put_u32_le(*offset);
                 out.put_u8((*truncate).into());
@@ -199,7 +236,8 @@ impl Operation {
         }
     }
 
-    fn decode_body(kind: u8, body: Bytes, content: Bytes) -> Result<Self, WireError> {
+    /// An operation of any kind but a transaction.
+    pub(crate) fn decode_body(kind: u8, body: Bytes, content: Bytes) -> Result<Self, WireError> {
         let mut body = Reader::new(body);
         let path = body.path()?;
         Ok(match kind {
@@ -215,6 +253,7 @@ impl Operation {
             },
             6 => Self::Delete { path, expect: expect(&mut body)? },
             7 => Self::SetMtime { path, mtime: body.u32()? },
+            8 => Self::Check { path, expect: expect(&mut body)? },
             kind => return Err(WireError::Unknown { what: "operation kind", value: kind.into() }),
         })
     }
@@ -266,6 +305,22 @@ impl Extensions {
         area.put_short(value);
         self.0 = area.freeze();
         Ok(())
+    }
+
+    /// Adds who asks, cut to [`CALLER_MAX`] bytes.
+    ///
+    /// # Errors
+    /// As [`Extensions::push`].
+    pub fn push_caller(&mut self, caller: &str) -> Result<(), WireError> {
+        self.push(CALLER_TAG, &caller.as_bytes()[..caller.floor_char_boundary(CALLER_MAX)])
+    }
+
+    /// Who asked, if that is known.
+    #[must_use]
+    pub fn caller(&self) -> Option<Arc<str>> {
+        let value = self.get(CALLER_TAG)?;
+        let text = String::from_utf8_lossy(&value[..value.len().min(CALLER_MAX)]);
+        Some(Arc::from(&text[..text.floor_char_boundary(CALLER_MAX)]))
     }
 
     /// The first value of this tag.
@@ -339,7 +394,11 @@ impl Envelope {
         let mtime = reader.u32()?;
         let trace = trace_context(reader.short()?)?;
         let extensions = Extensions(reader.short()?);
-        let operation = Operation::decode_body(kind, reader.short()?, content)?;
+        let body = reader.short()?;
+        let operation = match kind {
+            TRANSACTION => Operation::Transaction(Transaction::decode(content)?),
+            kind => Operation::decode_body(kind, body, content)?,
+        };
         reader.finish()?;
         Ok(Self { request, origin, mtime, trace, extensions, operation })
     }
@@ -356,7 +415,7 @@ fn trace_context(bytes: Bytes) -> Result<Option<TraceContext>, WireError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -382,7 +441,8 @@ mod tests {
         ]
     }
 
-    fn operations() -> impl Strategy<Value = Operation> {
+    /// Any operation but a transaction.
+    pub(crate) fn operations() -> impl Strategy<Value = Operation> {
         let path = "[a-z]{1,8}(/[a-z0-9.]{3,8}){0,3}".prop_map(|path| path.parse::<ConfigPath>());
         let path = path.prop_filter_map("valid paths", Result::ok).boxed();
         let content = proptest::collection::vec(any::<u8>(), 0..64).prop_map(Bytes::from);
@@ -401,7 +461,8 @@ mod tests {
                 |(from, to, expect, no_replace)| Operation::Rename { from, to, expect, no_replace }
             ),
             (path.clone(), expects()).prop_map(|(path, expect)| Operation::Delete { path, expect }),
-            (path, any::<u32>()).prop_map(|(path, mtime)| Operation::SetMtime { path, mtime }),
+            (path.clone(), any::<u32>()).prop_map(|(path, mtime)| Operation::SetMtime { path, mtime }),
+            (path, expects()).prop_map(|(path, expect)| Operation::Check { path, expect }),
         ]
     }
 
@@ -438,6 +499,17 @@ mod tests {
         assert_eq!(read.extensions.get(7), Some(Bytes::from_static(b"known")));
         assert_eq!(read.extensions.get(8), None);
         assert_eq!(read.encode_head(), sent.encode_head());
+    }
+
+    #[test]
+    fn the_caller_is_text_of_a_bounded_length() {
+        let mut extensions = Extensions::default();
+        assert_eq!(extensions.caller(), None);
+        extensions.push_caller(&"ä".repeat(200)).unwrap();
+        assert_eq!(extensions.caller().unwrap().len(), 254);
+        let mut damaged = Extensions::default();
+        damaged.push(CALLER_TAG, &[0xff; 300]).unwrap();
+        assert!(damaged.caller().unwrap().len() <= CALLER_MAX);
     }
 
     #[test]

@@ -57,6 +57,8 @@ fn expected(model: &Model, operation: &Operation) -> Option<Model> {
         }
         Operation::SetMtime { .. } => drop(old?),
         Operation::Rename { to, no_replace, .. } => return renamed(model, path, to.as_str(), *no_replace),
+        // Tested against single operations, next to their code.
+        Operation::Check { .. } | Operation::Transaction(_) => unreachable!("not among the operations below"),
     }
     Some(next)
 }

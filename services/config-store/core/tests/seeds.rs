@@ -7,13 +7,26 @@ mod world;
 use std::time::Duration;
 
 use bytes::Bytes;
-use config_store_core::{Expect, Operation};
+use config_store_core::{Expect, Operation, Transaction};
 use quorate_types::NodeId;
 use world::World;
 
 const PATHS: [&str; 8] = ["a", "b", "d", "d/x", "d/y", "e", "e/x", "storage.cfg"];
 
 fn operation(world: &mut World) -> Operation {
+    if world.chance.below(6) > 0 {
+        return single(world);
+    }
+    let count = 1 + world.chance.below(5);
+    let mut operations: Vec<Operation> = (0..count).map(|_| single(world)).collect();
+    if world.chance.below(2) == 0 {
+        let path = world.chance.pick(&PATHS).parse().unwrap();
+        operations.push(Operation::Check { path, expect: Expect::Present });
+    }
+    Operation::Transaction(Transaction::new(operations).unwrap())
+}
+
+fn single(world: &mut World) -> Operation {
     let path = world.chance.pick(&PATHS).parse().unwrap();
     match world.chance.below(10) {
         0 | 1 => Operation::Mkdir { path },

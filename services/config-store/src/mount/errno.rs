@@ -139,6 +139,7 @@ fn of_request(error: &RequestError) -> Errno {
 
 fn of_operation(error: &OperationError) -> Errno {
     match error {
+        OperationError::InTransaction { source, .. } => of_operation(source),
         OperationError::NotFound { .. } => Errno::ENOENT,
         OperationError::AlreadyExists { .. } | OperationError::GuestExists { .. } => Errno::EEXIST,
         OperationError::NotADirectory { .. } => Errno::ENOTDIR,

@@ -24,7 +24,11 @@ use super::{
     inodes::{Inodes, Key, ROOT_INO},
     notices::Jobs,
 };
-use crate::{commit::Committer, generated::Generated, view::View};
+use crate::{
+    commit::{Ask, Committer},
+    generated::Generated,
+    view::View,
+};
 
 /// How long the kernel may keep what it was told: it is told when something changes.
 pub(super) const LONG: Duration = Duration::from_secs(3600);
@@ -32,6 +36,8 @@ pub(super) const LONG: Duration = Duration::from_secs(3600);
 const DEADLINE: Duration = Duration::from_secs(30);
 /// How much longer the replica may take to say that it was not.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Who changed something through the mount, for the history.
+const CALLER: &str = "mount";
 /// Refusals that are logged within [`WINDOW`].
 const LOGGED_MAX: u32 = 20;
 const WINDOW: Duration = Duration::from_secs(10);
@@ -100,7 +106,8 @@ impl Shared {
     /// Performs one operation; it is durable on a majority when this returns.
     pub(super) async fn commit(&self, operation: Operation) -> Result<Applied, Refused> {
         let deadline = Instant::now() + DEADLINE;
-        let committed = self.committer.commit(operation, RequestId(rand::random()), deadline);
+        let ask = Ask { id: RequestId(rand::random()), deadline, caller: CALLER };
+        let committed = self.committer.commit(operation, ask);
         let answered = timeout_at((deadline + PATIENCE).into(), committed).await;
         let (applied, _) = answered.map_err(|_| Refused::NoAnswer)??;
         Ok(applied)

@@ -234,6 +234,10 @@ impl config_server::ConfigService for Fake {
 
     type WatchStream = Answers<config::WatchResponse>;
 
+    async fn transact(&self, _request: Request<config::TransactRequest>) -> Answer<config::TransactResponse> {
+        Err(Status::unimplemented("not called by the gateway"))
+    }
+
     async fn watch(&self, _request: Request<config::WatchRequest>) -> Answer<Self::WatchStream> {
         Ok(Response::new(Fake::watch(self, |_| config::WatchResponse::default())))
     }

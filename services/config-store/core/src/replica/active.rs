@@ -20,7 +20,8 @@ use crate::{
     message::{Message, PIECE_MAX},
     operation::{Envelope, RequestId},
     request::{Applied, Wish},
-    tree::{FILE_MAX, OperationError},
+    transaction::ENCODED_MAX,
+    tree::OperationError,
 };
 
 impl Replica {
@@ -67,7 +68,7 @@ impl Replica {
         if index == 0 {
             *parts = Parts { request: Some(request), ..Parts::default() };
         }
-        let fits = parts.content.len() + content.len() <= FILE_MAX + PIECE_MAX;
+        let fits = parts.content.len() + content.len() <= ENCODED_MAX;
         if parts.request == Some(request) && parts.count == index && fits {
             parts.content.extend_from_slice(content);
             parts.count += 1;
@@ -116,18 +117,23 @@ impl Replica {
         envelope: &Envelope,
         head: &[u8],
     ) -> Result<Applied, OperationError> {
-        let effect = self.tree.apply(envelope.origin, envelope.mtime, &envelope.operation)?;
-        self.uncertain.performed(&self.tree, &effect);
-        let record = Record::new(epoch, self.log.chain(), envelope, head, &effect);
-        let applied = Applied::of(&record);
+        let steps = self.tree.transact(envelope.origin, envelope.mtime, &envelope.operation)?;
+        let records = Record::of(epoch, self.log.chain(), envelope, head, &steps);
+        let Some(applied) = records.last().map(Applied::of) else {
+            return Ok(Applied { version: self.tree.version(), epoch: self.epoch, inode: 0 });
+        };
+        self.uncertain.performed(&self.tree, &steps);
         self.epoch = epoch;
-        if self.epochs.note(epoch, record.version()) {
+        if self.epochs.note(epoch, records[0].version()) {
             self.builder.put_epochs(&self.epochs);
         }
-        self.builder.put_effect(&self.tree, &effect);
-        self.builder.put_record(&record);
-        if let Some(old) = self.log.push(record) {
-            self.builder.delete_record(old);
+        for (step, record) in steps.iter().zip(records) {
+            self.builder.put_step(step);
+            self.history.performed(&mut self.builder, step, &record.change);
+            self.builder.put_record(&record);
+            if let Some(old) = self.log.push(record) {
+                self.builder.delete_record(old);
+            }
         }
         Ok(applied)
     }

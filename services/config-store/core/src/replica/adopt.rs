@@ -10,6 +10,7 @@ use super::{
 use crate::{
     conflict::{self, ConflictHeader},
     entry::Entry,
+    history::Adopted,
     io::Output,
     log::{Log, Record},
     message::{Message, WANT_MAX},
@@ -113,6 +114,11 @@ impl Replica {
         removed: Vec<u64>,
     ) -> Result<Adoption, AdoptError> {
         let changed = entries.iter().map(Entry::inode).collect();
+        let own = |entry: Entry| match self.tree.entry(entry.inode()) {
+            Some(own) => entry.stored_as(own),
+            None => entry,
+        };
+        let entries = entries.into_iter().map(own).collect();
         let replacement = Replacement { root: history.root, entries, removed: removed.clone() };
         let tree = self.tree.replaced(replacement).map_err(AdoptError::Tree)?;
         let target = &self.update()?.target;
@@ -156,6 +162,17 @@ impl Replica {
         let Adoption { history, tree, log, changed, removed } = adoption;
         let removed: Vec<u64> = removed.into_iter().filter(|inode| tree.entry(*inode).is_none()).collect();
         removed.iter().for_each(|inode| self.builder.delete_entry(*inode));
+        let common = match &self.phase {
+            Phase::Update(update) => match update.catch_up {
+                CatchUp::Index { common } => common,
+                _ => self.tree.version(),
+            },
+            _ => self.tree.version(),
+        };
+        let touched = changed.iter().chain(&removed).copied().collect();
+        let adopted = Adopted { old: &self.tree, new: &tree, touched, common };
+        self.history.adopted(&mut self.builder, &adopted, log.after(common).cloned());
+        // After the history, which deletes contents of what was left: they may have had the places of new ones.
         for entry in changed.iter().filter_map(|inode| tree.entry(*inode)) {
             self.builder.put_entry(entry, Touched::Content);
         }

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, VecDeque};
 use super::Replica;
 use crate::{
     io::Output,
-    tree::{Effect, Replacement, Tree},
+    tree::{Replacement, Step, Tree},
 };
 
 /// Steps that were performed and are not yet certain, oldest first.
@@ -17,10 +17,11 @@ use crate::{
 pub(super) struct Uncertain(VecDeque<Replacement>);
 
 impl Uncertain {
-    /// An operation was performed: `tree` is the result.
-    pub(super) fn performed(&mut self, tree: &Tree, effect: &Effect) {
-        let entries = tree.entry(effect.inode).cloned().into_iter().collect();
-        let removed = effect.removed.into_iter().collect();
+    /// An operation was performed, in these steps: `tree` is the result. Readers go from before it to after it.
+    pub(super) fn performed(&mut self, tree: &Tree, steps: &[Step]) {
+        let inodes: BTreeSet<u64> = steps.iter().map(|step| step.effect.inode).collect();
+        let entries = inodes.iter().filter_map(|inode| tree.entry(*inode).cloned()).collect();
+        let removed = steps.iter().filter_map(|step| step.effect.removed).collect();
         self.0.push_back(Replacement { root: tree.root(), entries, removed });
     }
 

@@ -35,8 +35,9 @@ use self::{
 };
 use crate::{
     ack::Ledger,
-    batch::{BatchBuilder, BatchId, Meta},
+    batch::{BatchBuilder, BatchId, Meta, Space},
     epoch::{Epoch, Epochs},
+    history::{History, HistoryLimits},
     io::{Input, Output, Reason, State},
     load::Image,
     log::{Change, Compacted, Log},
@@ -66,6 +67,8 @@ pub struct Settings {
     pub update_timeout: Duration,
     /// How long a member that was left out waits before it asks to be taken in again. Default 5 s.
     pub rejoin_delay: Duration,
+    /// How much of the past is kept.
+    pub history: HistoryLimits,
 }
 
 impl Settings {
@@ -79,6 +82,7 @@ impl Settings {
             exchange_timeout: Duration::from_secs(3),
             update_timeout: Duration::from_secs(15),
             rejoin_delay: Duration::from_secs(5),
+            history: HistoryLimits::default(),
         }
     }
 }
@@ -95,6 +99,7 @@ pub struct Replica {
     conflicts: u64,
     committed: u64,
     uncertain: Uncertain,
+    history: History,
     phase: Phase,
     group: Option<Group>,
     view: Option<QuorumView>,
@@ -115,6 +120,10 @@ impl Replica {
     /// A replica with the state that storage has. It is not in the group until it is told so.
     #[must_use]
     pub fn load(settings: Settings, image: Image) -> Self {
+        let mut history = image.history;
+        history.set_limits(settings.history);
+        let mut builder = BatchBuilder::default();
+        image.garbage.into_iter().for_each(|key| builder.delete(Space::Content, key));
         Self {
             settings,
             tree: image.tree,
@@ -125,6 +134,7 @@ impl Replica {
             conflicts: image.conflicts,
             committed: image.committed,
             uncertain: Uncertain::default(),
+            history,
             phase: Phase::Detached,
             group: None,
             view: None,
@@ -132,7 +142,7 @@ impl Replica {
             start_at: None,
             requests: Requests::default(),
             outbox: Outbox::new(settings.incarnation),
-            builder: BatchBuilder::default(),
+            builder,
             in_flight: None,
             last_batch: 0,
             outputs: VecDeque::new(),
@@ -202,6 +212,12 @@ impl Replica {
     #[must_use]
     pub fn log(&self) -> &Log {
         &self.log
+    }
+
+    /// What each path held before, as far as this replica keeps it: versions up to [`Replica::committed`] are certain.
+    #[must_use]
+    pub fn file_history(&self) -> &History {
+        &self.history
     }
 
     /// The certain changes after a version, for a watch that resumes. A version in the future has none.

@@ -19,6 +19,7 @@ use crate::{
 /// What an allowed operation changes.
 #[derive(Debug)]
 pub(super) enum Plan {
+    Nothing,
     Insert { parent: u64, name: Arc<str>, kind: Kind, content: Bytes },
     Replace { inode: u64, content: Bytes },
     Move { inode: u64, parent: u64, name: Arc<str>, over: Option<u64> },
@@ -49,7 +50,19 @@ impl Tree {
             }
             Operation::Delete { path, expect } => self.check_delete(path, *expect),
             Operation::SetMtime { path, mtime } => self.check_mtime(origin, path, *mtime),
+            Operation::Check { path, expect } => self.check_only(path, *expect),
+            Operation::Transaction(_) => unreachable!("its operations are checked one by one"),
         }
+    }
+
+    /// What is not there is as absent below a missing directory as in one that exists.
+    fn check_only(&self, path: &ConfigPath, expect: Expect) -> Checked {
+        match (self.get(path), expect) {
+            (Some(entry), _) => check_expect(path, entry, expect)?,
+            (None, Expect::Any | Expect::Absent) => {}
+            (None, _) => return Err(OperationError::NotFound { path: path.clone() }),
+        }
+        Ok(Plan::Nothing)
     }
 
     fn slot(&self, path: &ConfigPath) -> Checked<Slot> {

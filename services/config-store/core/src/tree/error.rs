@@ -89,4 +89,26 @@ pub enum OperationError {
         /// When the holder took or refreshed it, by its clock in whole UTC seconds.
         mtime: u32,
     },
+    /// An operation of a transaction was refused, and with it the whole transaction.
+    #[error("operation {index} of the transaction, on '{path}', is refused")]
+    InTransaction {
+        /// Which one, from 0.
+        index: usize,
+        /// Its path.
+        path: ConfigPath,
+        /// Why.
+        #[source]
+        source: Box<OperationError>,
+    },
+}
+
+impl OperationError {
+    /// Why the operation itself was refused: what is inside of [`OperationError::InTransaction`].
+    #[must_use]
+    pub fn cause(&self) -> &Self {
+        match self {
+            Self::InTransaction { source, .. } => source.cause(),
+            cause => cause,
+        }
+    }
 }

@@ -5,7 +5,8 @@
 //! - A refused operation changes nothing.
 //!
 //! An operation is checked first (`check.rs`: all rules, no change) and then performed (`perform.rs`:
-//! no rule, cannot fail), so every replica refuses or performs the same. Source: pmxcfs specification,
+//! no rule, cannot fail), so every replica refuses or performs the same. Of a transaction each operation is checked
+//! on what the ones before it made; a refusal takes those back (`transact.rs`). Source: pmxcfs specification,
 //! sections 3 and 6.
 
 mod check;
@@ -13,6 +14,7 @@ mod error;
 mod follow;
 mod perform;
 mod replace;
+mod transact;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -20,12 +22,12 @@ pub use error::OperationError;
 pub use follow::{Place, Touch};
 pub use perform::{Effect, Touched};
 pub use replace::{ReplaceError, Replacement};
+pub use transact::Step;
 
 use crate::{
     checksum::Checksum,
     entry::{Entry, Kind, ROOT},
     guest::GuestConfig,
-    operation::Operation,
     path::ConfigPath,
 };
 
@@ -80,20 +82,6 @@ impl Tree {
             bytes: 0,
             sum: Checksum::default(),
         }
-    }
-
-    /// Performs an operation of `origin` at its time `mtime`, as the tree's next version.
-    ///
-    /// # Errors
-    /// [`OperationError`] when the operation is refused; the tree is untouched then.
-    pub fn apply(
-        &mut self,
-        origin: u32,
-        mtime: u32,
-        operation: &Operation,
-    ) -> Result<Effect, OperationError> {
-        let plan = self.check(origin, operation)?;
-        Ok(self.perform(plan, origin, mtime))
     }
 
     /// Version, writer and mtime of the last operation.

@@ -37,12 +37,17 @@ pub struct Effect {
 }
 
 impl Tree {
-    pub(super) fn perform(&mut self, plan: Plan, writer: u32, mtime: u32) -> Effect {
+    /// `None` if the plan changes nothing.
+    pub(super) fn perform(&mut self, plan: Plan, writer: u32, mtime: u32) -> Option<Effect> {
         let version = self.root.version + 1;
+        if matches!(plan, Plan::Nothing) {
+            return None; // no version is used up
+        }
         self.root = Root { version, writer, mtime };
         let stamp = |head: Head| Head { version, writer, mtime, ..head };
         let effect = |inode, kind, touched| Effect { version, inode, kind, touched, removed: None };
-        match plan {
+        Some(match plan {
+            Plan::Nothing => unreachable!("returned above"),
             Plan::Insert { parent, name, kind, content } => {
                 let head = stamp(Head { inode: version, parent, name, kind, version, writer, mtime });
                 self.insert_entry(Entry::new(head, content));
@@ -68,7 +73,7 @@ impl Tree {
                 self.children.remove(&inode);
                 Effect { removed: Some(inode), ..effect(inode, ChangeKind::Deleted, Touched::Gone) }
             }
-        }
+        })
     }
 
     fn relocate(

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::{log::ChangeKind, operation::Expect};
+use crate::{
+    log::ChangeKind,
+    operation::{Expect, Operation},
+};
 
 fn path(text: &str) -> ConfigPath {
     text.parse().unwrap()

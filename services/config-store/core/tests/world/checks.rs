@@ -3,6 +3,7 @@
 //! - The same epoch and version mean the same history and the same tree, on every replica, for ever.
 //! - What a watcher sees is contiguous, and the same on every node: it never goes back.
 //! - What readers see follows one history: the same tree at the same version on every node, and it never goes back.
+//! - A transaction is in a tree as a whole or not at all, whatever happens to disks and the group, and so watchers see it.
 //! - A request gets one reply. An acknowledged write is in every later history, at its version.
 //! - A barrier is never older than a write that was acknowledged before it was asked for.
 //! - What a replica had done and the winner had not is in the conflict copy, in the very next batch.
@@ -21,6 +22,8 @@ pub struct Checks {
     shown: BTreeMap<u64, Change>,
     watched: BTreeMap<NodeId, u64>,
     readers: BTreeMap<NodeId, Tree>,
+    /// Up to where a node's tree was certain when it was loaded, and its version.
+    loaded: BTreeMap<NodeId, (u64, u64)>,
     read: BTreeMap<u64, Checksum>,
     asked: BTreeMap<Handle, (Option<RequestId>, u64)>,
     replies: BTreeMap<Handle, Reply>,
@@ -53,7 +56,10 @@ impl Checks {
         match output {
             Output::Changed(_) | Output::Reply { .. } if self.lawless => {}
             Output::Reply { handle, reply } => self.reply(*handle, reply),
-            Output::Changed(changes) => changes.iter().for_each(|change| self.change(id, change)),
+            Output::Changed(changes) => {
+                assert!(!changes.last().unwrap().more, "node {id}: watchers see half of a transaction");
+                changes.iter().for_each(|change| self.change(id, change));
+            }
             Output::WatchReset { version } => {
                 self.resets += 1;
                 self.watched.insert(id, *version);
@@ -70,13 +76,18 @@ impl Checks {
     pub fn observe(&mut self, id: NodeId, replica: &Replica) {
         let version = replica.tree().version();
         let now = (*replica.log().chain(), replica.tree().checksum());
-        self.readers.entry(id).or_insert_with(|| replica.tree().clone());
+        if !self.readers.contains_key(&id) {
+            self.readers.insert(id, replica.tree().clone());
+            self.loaded.insert(id, (replica.committed(), version));
+        }
         if self.broken_on_purpose || self.lawless {
             return;
         }
         let known = *self.trees.entry((replica.epoch(), version)).or_insert(now);
         assert_eq!(known, now, "node {id}: another history at {} version {version}", replica.epoch());
         assert_eq!(replica.log().tip(), version);
+        let last = replica.log().get(version);
+        assert!(!last.is_some_and(|last| last.change.more), "node {id} has half of a transaction");
         self.compare_history(id, replica);
     }
 
@@ -127,7 +138,14 @@ impl Checks {
             if self.resets > 0 || self.broken_on_purpose || self.lawless {
                 continue;
             }
-            assert!(reader.version() >= before, "node {id}: readers see the tree go back");
+            // What a node loads from its disk may be more than is certain: only that may be taken back.
+            let (certain, loaded) = self.loaded[&id];
+            let taken_back = before == loaded && reader.version() >= certain;
+            let now = reader.version();
+            assert!(
+                now >= before || taken_back,
+                "node {id}: readers see the tree go back from {before} to {now}"
+            );
             let known = *self.read.entry(reader.version()).or_insert(reader.checksum());
             assert_eq!(
                 known,
@@ -191,7 +209,9 @@ impl Checks {
             let found = record.map(|record| (record.version(), record.epoch));
             assert_eq!(found, Some((applied.version, applied.epoch)), "{request} was acknowledged");
         }
-        let requests: Vec<RequestId> = replica.log().after(0).map(|record| record.request).collect();
+        let mut requests: Vec<RequestId> = replica.log().after(0).map(|record| record.request).collect();
+        // The changes of a transaction, which are many, follow each other.
+        requests.dedup();
         let unique: BTreeSet<&RequestId> = requests.iter().collect();
         assert_eq!(unique.len(), requests.len(), "a request was applied twice");
     }
