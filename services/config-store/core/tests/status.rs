@@ -1,6 +1,8 @@
 //! Status stores in a group that is cut, merged and restarted: whatever was lost on the way, members of one group end
 //! up knowing the same.
 
+#![allow(clippy::unwrap_used, reason = "a test program: what is not there fails it")]
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::Instant,

@@ -189,10 +189,9 @@ fn place_of(place: Option<&Place>, tree: &Tree) -> Option<ConfigPath> {
 }
 
 fn tracked(place: Option<&Place>, tree: &Tree) -> Option<usize> {
+    let name: &str = &place?.name;
     // Most names are those of no tracked path: then the path need not be put together.
-    let name = &place?.name;
-    let ends = |path: &&str| path.rsplit('/').next() == Some(name);
-    TRACKED.iter().any(|path| ends(&path)).then_some(())?;
+    TRACKED.iter().any(|path| path.rsplit('/').next() == Some(name)).then_some(())?;
     let path = place_of(place, tree)?;
     TRACKED.iter().position(|tracked| *tracked == path.as_str())
 }

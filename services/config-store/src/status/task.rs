@@ -27,6 +27,8 @@ pub(crate) async fn keep_running(
 ) {
     let mut notices = status.0.view.subscribe();
     let mut task = Task { status, identities, node: None, outgoing: None, rejoin };
+    // The group's task has not joined yet: what this says is no reason to join anew.
+    task.identify();
     task.look_around();
     loop {
         tokio::select! {
