@@ -110,7 +110,12 @@ impl Namespace {
             switch
                 .0
                 .run("ip", &format!("link add node{node}-{link} type veth peer name eth{link} netns {id}"))?;
-            holder.run("ip", &format!("addr add {}/24 dev eth{link}", address(link, node)))?;
+            for (family, options) in [(Family::V4, "/24"), (Family::V6, "/64 nodad")] {
+                let address = address(family, link, node);
+                holder.run("ip", &format!("addr add {address}{options} dev eth{link}"))?;
+            }
+            // Otherwise the IPv6 address is gone with the first "down".
+            holder.run("sysctl", &format!("-qw net.ipv6.conf.eth{link}.keep_addr_on_down=1"))?;
             holder.run("ip", &format!("link set eth{link} up"))?;
         }
         switch.plug(node, 0)?;
@@ -142,7 +147,17 @@ impl Namespace {
     }
 }
 
+/// Which of its addresses a node uses.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
 /// The address of a node on a link.
-pub(crate) fn address(link: u32, node: u32) -> String {
-    format!("10.77.{link}.{node}")
+pub(crate) fn address(family: Family, link: u32, node: u32) -> String {
+    match family {
+        Family::V4 => format!("10.77.{link}.{node}"),
+        Family::V6 => format!("fd77:{link}::{node:x}"),
+    }
 }

@@ -21,7 +21,7 @@ use tokio::net::UnixStream;
 
 use crate::{
     GroupMember, PATIENCE, Votes,
-    namespace::{LINKS, Namespace, address},
+    namespace::{Family, LINKS, Namespace, address},
     process::Process,
     requirements, until,
 };
@@ -65,21 +65,32 @@ impl Node {
         conf: &str,
     ) -> anyhow::Result<Self> {
         let root = Root::new(directory.join("root"));
-        let path = match kind {
-            Kind::Quorate => root.corosync_conf(),
-            Kind::Corosync => namespace.corosync_file("/etc/corosync/corosync.conf"),
-        };
-        fs::create_dir_all(path.parent().context("a file lies in a directory")?)?;
-        fs::write(path, conf)?;
+        let node =
+            Self { id, kind, processes: BTreeMap::new(), directory: directory.to_owned(), root, namespace };
+        node.write_conf(conf)?;
+        let (root, namespace) = (&node.root, &node.namespace);
         let key = match kind {
             Kind::Quorate => root.authkey(),
             Kind::Corosync => namespace.corosync_file("/etc/corosync/authkey"),
         };
         fs::write(key, KEY)?;
         fs::create_dir_all(root.config_dir())?;
-        let settings = format!("name = \"node{id}\"\naddress = \"{}\"\n", address(0, id));
+        let settings = format!("name = \"node{id}\"\naddress = \"{}\"\n", address(Family::V4, 0, id));
         fs::write(root.node_toml(), settings)?;
-        Ok(Self { id, kind, processes: BTreeMap::new(), directory: directory.to_owned(), root, namespace })
+        Ok(node)
+    }
+
+    /// Puts another corosync.conf in the place of its own; its programs are not told.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write_conf(&self, text: &str) -> anyhow::Result<()> {
+        let path = match self.kind {
+            Kind::Quorate => self.root.corosync_conf(),
+            Kind::Corosync => self.namespace.corosync_file("/etc/corosync/corosync.conf"),
+        };
+        fs::create_dir_all(path.parent().context("a file lies in a directory")?)?;
+        Ok(fs::write(path, text)?)
     }
 
     /// Its id.
@@ -126,6 +137,18 @@ impl Node {
     pub fn run(&self, program: &str, arguments: &[&str]) -> anyhow::Result<String> {
         let output = self.command(program).args(arguments).output()?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
+    }
+
+    /// Runs `pvecm` on a Quorate node, to its end; its gatewayd must run.
+    ///
+    /// # Errors
+    /// It cannot be run, or fails.
+    pub fn pvecm(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut command = self.command(requirements::daemon("pvecm")?);
+        let output = command.env("QUORATE_ROOT", self.root.as_path()).args(arguments).output()?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "pvecm {arguments:?}: {error}");
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Starts all of it.
@@ -178,7 +201,7 @@ impl Node {
     /// # Errors
     /// One does not end in time.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
-        for daemon in ["quorumd", "membershipd", "corosync"] {
+        for daemon in ["gatewayd", "configd", "quorumd", "membershipd", "corosync"] {
             if let Some(process) = self.processes.remove(daemon) {
                 process.stop(STOP).await?;
             }

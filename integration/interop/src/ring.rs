@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::{
     Kind, Node, PATIENCE, Votes,
     conf::{Setup, corosync_conf},
-    namespace::{Namespace, Switch, address},
+    namespace::{Family, Namespace, Switch, address},
     requirements, until,
 };
 
@@ -22,6 +22,7 @@ pub struct Ring {
     // Nodes end before what they stand on.
     nodes: Vec<Node>,
     switch: Switch,
+    conf: String,
     _directory: TempDir,
 }
 
@@ -39,7 +40,8 @@ impl Ring {
         let count = u32::try_from(kinds.len())?;
         let conf = corosync_conf(count, setup.into());
         let hosts = directory.path().join("hosts");
-        let names: String = (1..=count).map(|id| format!("{} node{id}\n", address(0, id))).collect();
+        let names: String =
+            (1..=count).map(|id| format!("{} node{id}\n", address(Family::V4, 0, id))).collect();
         fs::write(&hosts, format!("127.0.0.1 localhost\n{names}"))?;
         let switch = Switch::new()?;
         let mut nodes = Vec::new();
@@ -49,7 +51,7 @@ impl Ring {
             let namespace = Namespace::new(&switch, id, &own, &hosts)?;
             nodes.push(Node::new(id, *kind, namespace, &own, &conf)?);
         }
-        Ok(Some(Self { nodes, switch, _directory: directory }))
+        Ok(Some(Self { nodes, switch, conf, _directory: directory }))
     }
 
     /// The same, with all nodes started and agreed.
@@ -70,6 +72,20 @@ impl Ring {
     #[must_use]
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// The corosync.conf that it was set up with.
+    #[must_use]
+    pub fn conf(&self) -> &str {
+        &self.conf
+    }
+
+    /// Puts another corosync.conf in the place of every node's; nobody is told.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn write_conf(&self, text: &str) -> anyhow::Result<()> {
+        self.nodes.iter().try_for_each(|node| node.write_conf(text))
     }
 
     /// Waits until these nodes, and they alone, are one ring: each says so, with the same ring id, and counts the

@@ -1,6 +1,7 @@
 //! Whatever happens to the nodes, in whatever order: the ring comes back whole, and histories do not differ.
 //!
-//! `INTEROP_SEED` decides what happens; a failing run prints it. `INTEROP_ROUNDS` makes it longer.
+//! `INTEROP_SEED` decides what happens; a failing run prints it. `INTEROP_ROUNDS` makes it longer, over every transport:
+//! 200 take an hour or two.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,6 +14,7 @@ use interop_tests::{
     GroupMember,
     Kind::{self, Corosync, Quorate},
     Ring, Timers,
+    Wire::{self, Knet, Udpu},
     group::{Message, Record},
     payload::{hash, payload},
 };
@@ -22,6 +24,8 @@ const MIX: [Kind; 5] = [Quorate, Corosync, Quorate, Corosync, Quorate];
 const NODES: std::ops::RangeInclusive<u32> = 1..=5;
 /// Rounds unless the environment says otherwise: for `make test`.
 const ROUNDS: u64 = 4;
+/// The same over knet, where a ring takes longer to come back.
+const ROUNDS_KNET: u64 = 2;
 /// Most things that happen in one round.
 const FAULTS_MAX: u32 = 5;
 
@@ -233,9 +237,18 @@ fn setting(name: &str, otherwise: u64) -> anyhow::Result<u64> {
 
 #[tokio::test]
 async fn the_ring_survives_whatever_happens() -> anyhow::Result<()> {
-    let Some(ring) = Ring::formed(&MIX, Timers::SHORT).await? else { return Ok(()) };
+    chaos(Udpu, ROUNDS).await
+}
+
+#[tokio::test]
+async fn an_encrypted_ring_survives_whatever_happens() -> anyhow::Result<()> {
+    chaos(Knet, ROUNDS_KNET).await
+}
+
+async fn chaos(wire: Wire, rounds: u64) -> anyhow::Result<()> {
+    let Some(ring) = Ring::formed(&MIX, Timers::SHORT.over(wire)).await? else { return Ok(()) };
     let seed = setting("INTEROP_SEED", 1)?;
-    let rounds = setting("INTEROP_ROUNDS", ROUNDS)?;
+    let rounds = setting("INTEROP_ROUNDS", rounds)?;
     let mut chaos = Chaos {
         ring,
         random: StdRng::seed_from_u64(seed),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use interop_tests::{
     Kind::{self, Corosync, Quorate},
     Node, Ring, Timers,
+    Wire::{self, Knet, Udpu},
     group::{join_all, same_sequence},
 };
 
@@ -28,9 +29,8 @@ async fn exchange(ring: &Ring, group: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_node_that_says_good_bye_is_not_waited_for() -> anyhow::Result<()> {
-    let Some(mut ring) = Ring::formed(&MIX, SLOW).await? else { return Ok(()) };
+async fn good_byes(wire: Wire) -> anyhow::Result<()> {
+    let Some(mut ring) = Ring::formed(&MIX, SLOW.over(wire)).await? else { return Ok(()) };
 
     for id in [2, 4, 1, 3] {
         let begun = Instant::now();
@@ -43,6 +43,16 @@ async fn a_node_that_says_good_bye_is_not_waited_for() -> anyhow::Result<()> {
         ring.agree(&[1, 2, 3, 4]).await?;
     }
     exchange(&ring, "leave").await
+}
+
+#[tokio::test]
+async fn a_node_that_says_good_bye_is_not_waited_for() -> anyhow::Result<()> {
+    good_byes(Udpu).await
+}
+
+#[tokio::test]
+async fn a_node_that_says_good_bye_to_an_encrypted_ring_is_not_waited_for() -> anyhow::Result<()> {
+    good_byes(Knet).await
 }
 
 #[tokio::test]
@@ -59,9 +69,8 @@ async fn a_killed_node_is_lost_and_comes_back() -> anyhow::Result<()> {
     exchange(&ring, "kill").await
 }
 
-#[tokio::test]
-async fn a_node_that_stood_still_is_taken_back() -> anyhow::Result<()> {
-    let Some(mut ring) = Ring::formed(&MIX, Timers::SHORT).await? else { return Ok(()) };
+async fn pauses(wire: Wire) -> anyhow::Result<()> {
+    let Some(mut ring) = Ring::formed(&MIX, Timers::SHORT.over(wire)).await? else { return Ok(()) };
 
     for id in [1, 2, 3, 4] {
         ring[id].pause()?;
@@ -71,6 +80,16 @@ async fn a_node_that_stood_still_is_taken_back() -> anyhow::Result<()> {
         ring.agree(&[1, 2, 3, 4]).await?;
     }
     exchange(&ring, "pause").await
+}
+
+#[tokio::test]
+async fn a_node_that_stood_still_is_taken_back() -> anyhow::Result<()> {
+    pauses(Udpu).await
+}
+
+#[tokio::test]
+async fn a_node_that_stood_still_is_taken_back_into_an_encrypted_ring() -> anyhow::Result<()> {
+    pauses(Knet).await
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 use interop_tests::{
     Kind::{self, Corosync, Quorate},
     Node, PATIENCE, Ring, Timers,
-    Wire::{self, Knet, KnetActive, KnetPlain, KnetTwoLinks, Udp},
+    Wire::{self, Knet, KnetActive, KnetPlain, KnetTwoLinks, KnetV6, Udp, UdpV6, UdpuV6},
     group::{join_all, same_sequence},
     until,
 };
@@ -106,6 +106,21 @@ async fn three_of_ours_and_two_of_theirs_share_an_encrypted_ring() -> anyhow::Re
 #[tokio::test]
 async fn both_kinds_use_two_links_at_once() -> anyhow::Result<()> {
     lives(&THREE_TWO, KnetActive, &[1, 2, 3, 4, 5]).await
+}
+
+#[tokio::test]
+async fn both_kinds_share_a_ring_with_ipv6_addresses() -> anyhow::Result<()> {
+    lives(&TWO_ONE, UdpuV6, &[2, 3, 1]).await
+}
+
+#[tokio::test]
+async fn both_kinds_share_a_ring_of_ipv6_multicast() -> anyhow::Result<()> {
+    lives(&TWO_ONE, UdpV6, &[1, 2, 3]).await
+}
+
+#[tokio::test]
+async fn both_kinds_share_an_encrypted_ring_with_ipv6_addresses_on_two_links() -> anyhow::Result<()> {
+    lives(&TWO_ONE, KnetV6, &[1, 2, 3]).await
 }
 
 async fn links(node: &Node) -> anyhow::Result<Vec<Link>> {

@@ -27,6 +27,7 @@
 //! |---|---|
 //! | `simulation.rs` | one run: the two phases, the report |
 //! | `calm.rs` | hours without faults, to see that nothing raises a false alarm |
+//! | `scale.rs`, `scale/` | how times grow with the number of nodes; the picture of it |
 //! | `setup.rs` | what a seed stands for: nodes, parameters, options |
 //! | `fault.rs`, `workload.rs` | what goes wrong and what users do, drawn before the run |
 //! | `cluster.rs`, `cluster/` | the run itself: queue, machines, connections |
@@ -55,6 +56,7 @@ pub mod mutation;
 pub mod network;
 pub mod process;
 pub mod rng;
+pub mod scale;
 pub mod scenario;
 pub mod setup;
 pub mod simulation;

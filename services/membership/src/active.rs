@@ -258,7 +258,8 @@ impl ActiveRing {
                     }
                 }
                 Output::ReloadRequested { by } => {
-                    tracing::info!(%by, "a member asks for a reload of corosync.conf")
+                    tracing::info!(%by, "a member has all nodes read corosync.conf again");
+                    publisher.want_reload();
                 }
             }
         }

@@ -135,6 +135,13 @@ impl Clients {
         }
     }
 
+    /// Tells all attached engines that the ring has another configuration.
+    pub(crate) fn configuration_reloaded(&mut self, config_version: u64) {
+        for attachment in self.services.values_mut() {
+            attachment.listener.batch.push(ServiceEvent::ConfigurationReloaded { config_version });
+        }
+    }
+
     /// Hands every batch over; whoever is gone or too slow is listed for [`Self::take_lost`].
     pub(crate) fn flush(&mut self) {
         let lost = &mut self.lost;

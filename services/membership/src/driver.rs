@@ -18,7 +18,7 @@ use thread_priority::{
     NormalThreadSchedulePolicy, RealtimeThreadSchedulePolicy, ThreadPriority, ThreadPriorityValue,
     ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
 };
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 
 use crate::{
     active::ActiveRing,
@@ -52,12 +52,14 @@ pub fn start(state_dir: PathBuf) -> Result<(RingHandle, std::thread::JoinHandle<
     let (view, view_receiver) = watch::channel(RingView::default());
     let (configurations, _) = broadcast::channel(CONFIGURATIONS_KEPT);
     let (snapshots, published) = watch::channel(None);
+    let reload_wanted = Arc::new(Notify::new());
     let handle = RingHandle {
         commands,
         multicasts,
         view: view_receiver,
         configurations: configurations.clone(),
         published,
+        reload_wanted: Arc::clone(&reload_wanted),
     };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;
@@ -69,7 +71,7 @@ pub fn start(state_dir: PathBuf) -> Result<(RingHandle, std::thread::JoinHandle<
                 state_dir,
                 commands: command_queue,
                 multicasts: multicast_queue,
-                publisher: Publisher { view, configurations },
+                publisher: Publisher { view, configurations, reload_wanted },
                 snapshots,
                 snapshot_due: Instant::now(),
                 clients: Clients::default(),
@@ -115,10 +117,11 @@ fn lock_memory() {
     }
 }
 
-/// Tells the rest of the daemon about configurations.
+/// Tells the rest of the daemon about configurations, and what the ring wants of it.
 pub(crate) struct Publisher {
     view: watch::Sender<RingView>,
     configurations: broadcast::Sender<ConfigurationEvent>,
+    reload_wanted: Arc<Notify>,
 }
 
 impl Publisher {
@@ -134,6 +137,11 @@ impl Publisher {
         });
         // Nobody watching is no error.
         let _ = self.configurations.send(event);
+    }
+
+    /// Another member wants all nodes to read corosync.conf again. The ring's thread reads no such file.
+    pub(crate) fn want_reload(&self) {
+        self.reload_wanted.notify_one();
     }
 
     fn view(&self) -> RingView {
@@ -224,6 +232,9 @@ impl Driver {
             Command::Configure { config, answer } => {
                 let result = self.configure(now, config.map(|config| *config));
                 let _ = answer.send(result);
+            }
+            Command::ConfigureInPlace { config, answer } => {
+                let _ = answer.send(self.configure_in_place(now, *config));
             }
             Command::Snapshot { answer } => {
                 let _ = answer.send(self.snapshot(now));
@@ -326,6 +337,19 @@ impl Driver {
             self.try_again(now, config, error);
         }
         brought_up.map(|()| Vec::new())
+    }
+
+    /// Does what can be done while the ring runs, or nothing: another member asks for it, and must not be able to take
+    /// this node out of its ring.
+    fn configure_in_place(&mut self, now: Instant, config: RingConfig) -> Result<bool, Error> {
+        let Some(ring) = &mut self.ring else { return Ok(false) };
+        if !ring.config().fits_in_place(&config) {
+            return Ok(false);
+        }
+        let config_version = config.config_version;
+        ring.reconfigure(now, config, &mut self.clients, &self.publisher)?;
+        self.clients.configuration_reloaded(config_version);
+        Ok(true)
     }
 
     fn bring_up(&mut self, now: Instant, config: Arc<RingConfig>) -> Result<(), Error> {

@@ -12,7 +12,7 @@ use membership_core::{
     stack::{ClientId, LeaveReason},
 };
 use quorate_types::RingId;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 
 use crate::{
     config::RingConfig,
@@ -37,6 +37,10 @@ pub(crate) enum Command {
     Configure {
         config: Option<Box<RingConfig>>,
         answer: oneshot::Sender<Result<Vec<String>, Error>>,
+    },
+    ConfigureInPlace {
+        config: Box<RingConfig>,
+        answer: oneshot::Sender<Result<bool, Error>>,
     },
     Snapshot {
         answer: oneshot::Sender<RingSnapshot>,
@@ -78,12 +82,16 @@ pub(crate) enum Command {
     Stop,
 }
 
-/// What an attached engine is told: the stack's events, and that there is no ring.
+/// What an attached engine is told: the stack's events, that there is no ring, and that another member had the ring
+/// read its configuration again.
 #[derive(Debug)]
 pub(crate) enum ServiceEvent {
     Stack(membership_core::stack::ServiceEvent),
     /// With the reason.
     RingDown(String),
+    ConfigurationReloaded {
+        config_version: u64,
+    },
 }
 
 /// Messages of one group member, in order.
@@ -101,6 +109,7 @@ pub struct RingHandle {
     pub(crate) view: watch::Receiver<RingView>,
     pub(crate) configurations: broadcast::Sender<ConfigurationEvent>,
     pub(crate) published: watch::Receiver<Option<Arc<RingSnapshot>>>,
+    pub(crate) reload_wanted: Arc<Notify>,
 }
 
 impl RingHandle {
@@ -121,6 +130,20 @@ impl RingHandle {
     /// [`Error::Bind`], [`Error::RingId`], [`Error::Stopped`].
     pub async fn configure(&self, config: Option<RingConfig>) -> Result<Vec<String>, Error> {
         self.ask(|answer| Command::Configure { config: config.map(Box::new), answer }).await?
+    }
+
+    /// Brings a ring that is up to settings that need neither new sockets nor another identity, and tells attached
+    /// engines; false, and nothing done, if there is no such ring.
+    ///
+    /// # Errors
+    /// [`Error::Links`], [`Error::Crypto`], [`Error::Stopped`].
+    pub(crate) async fn configure_in_place(&self, config: RingConfig) -> Result<bool, Error> {
+        self.ask(|answer| Command::ConfigureInPlace { config: Box::new(config), answer }).await?
+    }
+
+    /// Waits until a member asks all nodes to read corosync.conf again. Requests that come meanwhile are one.
+    pub(crate) async fn reload_wanted(&self) {
+        self.reload_wanted.notified().await;
     }
 
     /// Everything that the ring can tell of itself.

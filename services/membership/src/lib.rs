@@ -15,6 +15,7 @@
 //! | `active.rs` | a ring that is up: stack, socket, ring id file, what is known of each node |
 //! | `clients.rs` | group members and attached engines, one batch of events per turn each |
 //! | `transport/` | sockets: knet, udpu, udp |
+//! | `reload.rs` | corosync.conf is read again when a member asks for it |
 //! | `ring_id_file.rs` | the id of the last ring, kept |
 //! | `handle.rs`, `view.rs` | the way into the thread, and what it shows of itself |
 //! | `grpc/` | `MembershipService` |
@@ -31,6 +32,7 @@ pub mod error;
 pub mod grpc;
 pub mod handle;
 mod metrics;
+mod reload;
 pub mod ring_id_file;
 pub mod transport;
 pub mod view;
@@ -57,7 +59,7 @@ pub async fn run(daemon: Daemon) -> Result<(), Failure> {
         .map_err(|source| Error::StateDir { path: state_dir.clone(), source })?;
     let (ring, thread) = driver::start(state_dir)?;
 
-    let service = MembershipServiceServer::new(grpc::Grpc::new(ring.clone(), source))
+    let service = MembershipServiceServer::new(grpc::Grpc::new(ring.clone(), source.clone()))
         .max_decoding_message_size(MESSAGE_MAX)
         .max_encoding_message_size(MESSAGE_MAX);
     let server = Server::new(&daemon).service(service);
@@ -69,6 +71,7 @@ pub async fn run(daemon: Daemon) -> Result<(), Failure> {
     let mut tasks = Tasks::new(daemon.shutdown.clone());
     tasks.spawn("grpc", server.serve(daemon.shutdown.clone()));
     tasks.spawn("health", report_health(ring.clone(), health, daemon.shutdown.clone()));
+    tasks.spawn("reload", reload::follow(ring.clone(), source, daemon.shutdown.clone()));
     tasks.spawn("good-bye", say_good_bye(ring, daemon.shutdown.clone()));
     let outcome = tasks.run().await;
     // Joined on a blocking thread: the leave message is on the wire before the process ends.

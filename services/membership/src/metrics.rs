@@ -170,7 +170,7 @@ fn links(encoder: &mut DescriptorEncoder<'_>, links: &[LinkView]) -> Encoded {
             ConstCounter::new(pick(link)).encode(family.encode_family(&labels(link))?)?;
         }
     }
-    let gauges: [LinkGauge; 4] = [
+    let gauges: [LinkGauge; 7] = [
         (
             "membership_link_connected",
             "1 while the link to a node is up; 0 for longer than a moment means a broken cable, switch or node",
@@ -182,6 +182,21 @@ fn links(encoder: &mut DescriptorEncoder<'_>, links: &[LinkView]) -> Encoded {
             "Time from a ping to its answer, average of the last ones (knet); above 2 ms a ring is not comfortable",
             Some(&Unit::Seconds),
             |link| link.pings.map(|pings| pings.latency.as_secs_f64()),
+        ),
+        (
+            "membership_link_jitter",
+            "Mean difference between the times of two answers to pings in a row (knet); far above the latency means a busy path",
+            Some(&Unit::Seconds),
+            |link| link.pings.map(|pings| pings.jitter.as_secs_f64()),
+        ),
+        ("membership_link_pings", "Pings sent to a node (knet)", None, |link| {
+            link.pings.map(|pings| pings.sent as f64)
+        }),
+        (
+            "membership_link_pongs",
+            "Answers to pings from a node (knet); growing more slowly than the pings means loss on the way there or back",
+            None,
+            |link| link.pings.map(|pings| pings.answered as f64),
         ),
         (
             "membership_link_mtu",

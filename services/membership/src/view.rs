@@ -105,6 +105,12 @@ pub struct PingView {
     pub latency_min: Duration,
     /// The longest since the link is known.
     pub latency_max: Duration,
+    /// Mean difference between two answers' times in a row.
+    pub jitter: Duration,
+    /// Pings sent since the link is known.
+    pub sent: u64,
+    /// Answers received; what is missing was lost on either way, or is on its way.
+    pub answered: u64,
     /// Bytes of the largest packet that the path carries, with IP header.
     pub mtu: u32,
     /// Times the link came up.

@@ -79,9 +79,7 @@ impl QuorumHandle {
     /// Reads corosync.conf again; returns the `config_version` in force, 0 if in no cluster. Mistakes leave
     /// the old configuration in force.
     pub(crate) async fn reload(&self) -> Result<u64, Error> {
-        let daemon = self.daemon.clone();
-        let read = tokio::task::spawn_blocking(move || config::reload(&daemon));
-        let role = read.await.map_err(|_| Error::Stopping)??;
+        let role = read_again(&self.daemon).await?;
         let version = role.config_version();
         let (answer, applied) = oneshot::channel();
         self.send(Command::Reload { role, answer }).await?;
@@ -107,6 +105,7 @@ pub(crate) enum StartError {
 
 /// Owns the core.
 pub(crate) struct Driver {
+    daemon: Daemon,
     role: Role,
     /// There is one exactly if this is a node of a cluster.
     engine: Option<Votequorum>,
@@ -137,6 +136,7 @@ impl Driver {
         let metrics = daemon.metrics.register(QuorumMetrics::register);
         metrics.copy(&status, &status);
         Ok(Self {
+            daemon: daemon.clone(),
             role,
             engine,
             attachment: None,
@@ -152,10 +152,10 @@ impl Driver {
     }
 
     /// The handle that asks this driver.
-    pub(crate) fn handle(&self, daemon: &Daemon) -> (QuorumHandle, Commands) {
+    pub(crate) fn handle(&self) -> (QuorumHandle, Commands) {
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let published = self.published.clone();
-        (QuorumHandle { daemon: daemon.clone(), commands, published }, Commands(receiver))
+        (QuorumHandle { daemon: self.daemon.clone(), commands, published }, Commands(receiver))
     }
 
     /// Drives the core until shutdown, or until the link or the handle is gone.
@@ -225,6 +225,13 @@ impl Driver {
                 self.ring = Ring::Absent(format!("this node has left the ring{why}"));
                 self.feed(Input::RingLost).await;
             }
+            RingEvent::ConfigurationReloaded => match read_again(&self.daemon).await {
+                Ok(role @ Role::Node(_)) => self.reload(role).await,
+                Ok(Role::NoCluster | Role::NotListed) => {
+                    tracing::warn!("there is no corosync.conf to reload")
+                }
+                Err(err) => tracing::error!(error = chain(&err), "corosync.conf is not applied"),
+            },
         }
     }
 
@@ -327,6 +334,13 @@ impl Driver {
             health.set(SERVICE_NAME, serving).await;
         }
     }
+}
+
+/// What corosync.conf says now.
+async fn read_again(daemon: &Daemon) -> Result<Role, Error> {
+    let daemon = daemon.clone();
+    let read = tokio::task::spawn_blocking(move || config::reload(&daemon));
+    Ok(read.await.map_err(|_| Error::Stopping)??)
 }
 
 fn engine_of(role: &Role, tracked: Option<u32>) -> Option<Votequorum> {

@@ -54,7 +54,7 @@ const LINK_EVENTS_MAX: usize = 64;
 pub async fn run(daemon: Daemon) -> Result<(), Failure> {
     let shutdown = daemon.shutdown.clone();
     let driver = driver::Driver::new(&daemon).map_err(Failure::configuration)?;
-    let (handle, commands) = driver.handle(&daemon);
+    let (handle, commands) = driver.handle();
     let server = Server::new(&daemon);
     let health = server.health();
     let service = grpc::Service::new(handle, shutdown.clone());

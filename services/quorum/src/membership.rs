@@ -76,6 +76,8 @@ pub(crate) enum RingEvent {
         /// Why; empty if it is not known.
         reason: String,
     },
+    /// Another member had all nodes read corosync.conf again.
+    ConfigurationReloaded,
 }
 
 /// How a node that is not in the ring left it.
@@ -266,6 +268,7 @@ fn ring_event(event: ServiceEvent) -> Result<RingEvent, LinkError> {
         Event::SyncActivated(activated) => Ok(RingEvent::SyncActivated { ring: ring_id(activated.ring)? }),
         Event::SyncAborted(_) => Ok(RingEvent::SyncAborted),
         Event::RingDown(down) => Ok(RingEvent::RingDown { reason: down.reason }),
+        Event::ConfigurationReloaded(_) => Ok(RingEvent::ConfigurationReloaded),
     }
 }
 

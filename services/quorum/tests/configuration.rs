@@ -5,7 +5,10 @@ mod support;
 use std::fs;
 
 use quorate_daemon::{Failure, status};
-use quorate_proto::quorum::v1::{ReloadRequest, SetExpectedRequest};
+use quorate_proto::{
+    quorum::v1::{ReloadRequest, SetExpectedRequest},
+    types::v1::RingId,
+};
 use support::{Node, corosync_conf, soon, three_nodes};
 use tonic::{Code, Status};
 
@@ -149,6 +152,26 @@ async fn a_node_added_by_reload_is_listed_at_once() {
     );
     assert_eq!(status.expected_votes, 4);
     assert!(status.quorate, "three of four");
+}
+
+#[tokio::test]
+async fn a_member_that_has_all_nodes_reload_is_obeyed_unless_the_file_has_mistakes_or_is_gone() {
+    let mut node = Node::start(Some(&three_nodes()));
+    let mut watch = node.watch().await;
+    let mut link = node.attached().await;
+    link.form_ring(8, &ALL).await;
+    watch.until(|status| status.total_votes == 3).await;
+
+    node.write_conf("totem {");
+    link.configuration_reloaded().await;
+    fs::remove_file(node.daemon.root.corosync_conf()).unwrap();
+    link.configuration_reloaded().await;
+    node.write_conf(&corosync_conf(8, &[("hp1", 1, 1), ("hp2", 2, 1), ("hp3", 3, 1), ("hp4", 4, 1)], ""));
+    link.configuration_reloaded().await;
+
+    let status = watch.until(|status| status.expected_votes == 4).await;
+    assert_eq!((status.nodes.len(), status.total_votes, status.quorate), (4, 3, true));
+    assert_eq!(status.ring, Some(RingId { rep: 1, seq: 8 }), "the link and the ring stay");
 }
 
 #[tokio::test]

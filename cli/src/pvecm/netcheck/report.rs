@@ -45,6 +45,8 @@ struct Pair {
     /// Absent if the peer did not appear, or if `from` did not tell.
     unicast: Option<Way>,
     multicast_verdict: Option<Verdict>,
+    /// What does not keep to the limits by multicast.
+    multicast_reasons: Vec<String>,
     multicast: Option<Way>,
 }
 
@@ -111,6 +113,7 @@ impl Pair {
             (_, Some(row)) => limits.broken_by(&row.unicast),
         };
         let multicast = reached.and_then(|row| row.multicast.as_ref());
+        let multicast_reasons = multicast.map_or_else(Vec::new, |way| limits.broken_by(way));
         Self {
             from,
             to,
@@ -118,7 +121,8 @@ impl Pair {
             reasons,
             mtu: reached.map(|row| row.mtu).filter(|&mtu| mtu > 0),
             unicast: reached.map(|row| Way::new(&row.unicast)),
-            multicast_verdict: multicast.map(|way| Verdict::of(limits.broken_by(way).is_empty())),
+            multicast_verdict: multicast.map(|_| Verdict::of(multicast_reasons.is_empty())),
+            multicast_reasons,
             multicast: multicast.map(Way::new),
         }
     }
@@ -171,20 +175,16 @@ impl Report {
             for reason in &pair.reasons {
                 let _ = writeln!(text, "FAIL {} -> {}: {reason}", pair.from, pair.to);
             }
+            for reason in &pair.multicast_reasons {
+                let _ = writeln!(text, "FAIL {} -> {} by multicast: {reason}", pair.from, pair.to);
+            }
         }
         let Limits { loss_percent, rtt_ms } = self.limits;
         let limits = format!(
             "loss below {loss_percent} %, round trip below {rtt_ms} ms (average and 99th percentile)"
         );
         let _ = writeln!(text, "unicast:   {} ({limits})", self.verdict.word());
-        match self.multicast_verdict {
-            Some(Verdict::Pass) => text.push_str("multicast: PASS\n"),
-            Some(Verdict::Fail) => text.push_str(
-                "multicast: FAIL (knet and udpu need no multicast; for udp: is it enabled on the switch, and is there \
-                 an IGMP querier?)\n",
-            ),
-            None => text.push_str("multicast: not measured\n"),
-        }
+        text.push_str(&self.multicast_text());
         if let Some(capacity) = self.capacity {
             let Capacity { nodes, hop_ms, rotation_max_ms, .. } = capacity;
             let _ = writeln!(
@@ -194,6 +194,24 @@ impl Report {
         }
         text.push_str(&self.dropped_text());
         text
+    }
+
+    fn multicast_text(&self) -> String {
+        match self.multicast_verdict {
+            None => return "multicast: not measured\n".to_owned(),
+            Some(Verdict::Pass) => return "multicast: PASS\n".to_owned(),
+            Some(Verdict::Fail) => {}
+        }
+        let ways: Vec<&Way> = self.pairs.iter().filter_map(|pair| pair.multicast.as_ref()).collect();
+        let silent = ways.iter().filter(|way| way.received == 0).count();
+        let why = match silent {
+            0 => String::new(),
+            _ => format!(
+                "; nothing arrives on {silent} of {} ways: is it enabled on the switch, and is there an IGMP querier?",
+                ways.len()
+            ),
+        };
+        format!("multicast: FAIL (knet and udpu need no multicast{why})\n")
     }
 
     fn dropped_text(&self) -> String {
@@ -257,7 +275,26 @@ mod tests {
             rows.get_mut(&(0, 1)).unwrap().multicast = Some(Summary { sent: 100, ..Summary::default() });
         });
         assert_eq!((report.verdict, report.multicast_verdict), (Verdict::Pass, Some(Verdict::Fail)));
-        assert!(report.text().contains("knet and udpu need no multicast"));
+        let text = report.text();
+        assert!(
+            text.contains("FAIL 10.0.0.1 -> 10.0.0.2 by multicast: loss 100.00 % (100 of 100), limit 1 %"),
+            "{text}"
+        );
+        assert!(text.contains("need no multicast; nothing arrives on 1 of 2 ways: is it enabled"), "{text}");
+    }
+
+    #[test]
+    fn multicast_that_is_slow_is_not_said_to_be_blocked() {
+        let report = report(|rows| {
+            let way = rows.get_mut(&(0, 1)).unwrap().multicast.as_mut().unwrap();
+            way.rtt_p99 = 3_000_000;
+        });
+        let text = report.text();
+        assert!(
+            text.contains("by multicast: 99th percentile of the round trip 3.000 ms, limit 2 ms"),
+            "{text}"
+        );
+        assert!(text.contains("multicast: FAIL (knet and udpu need no multicast)\n"), "{text}");
     }
 
     #[test]

@@ -88,6 +88,12 @@ impl GroupMember {
         Ok(member)
     }
 
+    /// The node that it runs on.
+    #[must_use]
+    pub fn node(&self) -> u32 {
+        self.node
+    }
+
     /// Its process id, as other members see it.
     #[must_use]
     pub fn pid(&self) -> u32 {

@@ -149,6 +149,9 @@ pub(super) fn service_event(event: ServiceEvent) -> proto::ServiceEvent {
     use service_event as wire;
     let event = match event {
         ServiceEvent::RingDown(reason) => wire::Event::RingDown(wire::RingDown { reason }),
+        ServiceEvent::ConfigurationReloaded { config_version } => {
+            wire::Event::ConfigurationReloaded(wire::ConfigurationReloaded { config_version })
+        }
         ServiceEvent::Stack(stack::ServiceEvent::SyncStarted { ring, members, transitional }) => {
             let (members, transitional) = (ids(&members), ids(&transitional));
             wire::Event::SyncStarted(wire::SyncStarted { ring: Some(ring.into()), members, transitional })

@@ -23,7 +23,7 @@ use quorate_proto::{
         ReloadResponse, ServiceEvent, WatchConfigurationsRequest, WatchConfigurationsResponse,
         attach_service_request::Request as Asked,
         membership_service_server::{MembershipService, MembershipServiceServer},
-        service_event::{Event, Message, RingDown, SyncActivated, SyncStarted},
+        service_event::{ConfigurationReloaded, Event, Message, RingDown, SyncActivated, SyncStarted},
     },
     quorum::v1::{
         GetStatusRequest as GetQuorum, QuorumStatus, WatchRequest, WatchResponse,
@@ -235,6 +235,11 @@ impl Attached {
         }
         events.push(Event::SyncActivated(SyncActivated { ring }));
         self.send(events).await;
+    }
+
+    /// Another member had all nodes read corosync.conf again.
+    pub(crate) async fn configuration_reloaded(&self) {
+        self.send(vec![Event::ConfigurationReloaded(ConfigurationReloaded::default())]).await;
     }
 
     pub(crate) async fn ring_down(&self) {

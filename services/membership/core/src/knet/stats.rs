@@ -165,6 +165,9 @@ pub struct Direction {
     pub pmtud: Traffic,
 }
 
+/// Differences that the jitter is taken over.
+const JITTER_SAMPLES: u32 = 16;
+
 /// Times from a ping to its pong.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Latency {
@@ -174,12 +177,21 @@ pub struct Latency {
     pub average: Duration,
     /// The longest.
     pub max: Duration,
+    /// Mean difference of two in a row, in which each counts a sixteenth. Source: RFC 3550, 6.4.1.
+    pub jitter: Duration,
+    /// The last one.
+    pub last: Duration,
     /// How many the average is taken over.
     pub samples: u32,
 }
 
 impl Latency {
     pub(super) fn add(&mut self, latency: Duration, precision: u32) {
+        if self.samples > 0 {
+            self.jitter =
+                self.jitter - self.jitter / JITTER_SAMPLES + latency.abs_diff(self.last) / JITTER_SAMPLES;
+        }
+        self.last = latency;
         self.min = if self.samples == 0 { latency } else { self.min.min(latency) };
         self.max = self.max.max(latency);
         self.samples = self.samples.saturating_add(1).min(precision.max(1));
@@ -218,6 +230,19 @@ mod tests {
         for (index, reason) in Drop::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index);
         }
+    }
+
+    #[test]
+    fn jitter_is_the_mean_difference_of_neighbours_and_none_if_they_are_alike() {
+        let millis = Duration::from_millis;
+        let mut steady = Latency::default();
+        let mut shaky = Latency::default();
+        for index in 0..1000 {
+            steady.add(millis(20), 100);
+            shaky.add(millis(20 + index % 2 * 3), 100);
+        }
+        assert_eq!(steady.jitter, Duration::ZERO);
+        assert!(shaky.jitter > millis(2) && shaky.jitter <= millis(3), "{:?}", shaky.jitter);
     }
 
     #[test]
