@@ -75,11 +75,11 @@ impl Lab {
         let nodes = self.nodes();
         let [first, others @ ..] = nodes else { return };
         cli::done(first, &["create", "faults"]).await;
-        for node in others {
+        for (joined, node) in (2..).zip(others) {
             let token = cli::token(first).await;
             cli::done(node, &["add", &first.address().to_string(), "--token", &token]).await;
+            replicas::same(&nodes[..joined].iter().collect::<Vec<_>>()).await;
         }
-        replicas::same(&nodes.iter().collect::<Vec<_>>()).await;
     }
 
     /// The nodes.

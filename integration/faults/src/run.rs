@@ -53,10 +53,10 @@ impl Run {
         recorder.record(&Event::Begun { seed: self.seed, nodes: self.nodes });
         let mut lab = Lab::up(self.nodes).await?;
         let ended = self.run_in(&lab, &recorder, say).await;
-        recorder.flush()?;
         if ended.is_err() {
             lab.keep();
         }
+        recorder.flush()?;
         ended?;
         let verdict = check::judge(&record::load(&self.record)?);
         if !verdict.problems.is_empty() {

@@ -264,7 +264,7 @@ fn a_node_that_wrote_much_alone_does_not_win_over_the_majority_that_wrote_little
 
 fn wipe(scenario: &mut Scenario, id: u32) {
     scenario.crash(id);
-    scenario.fault(Fault::WipeStore(id.try_into().unwrap()));
+    scenario.fault(Fault::WipeStore(id.try_into().expect("nodes are counted from 1")));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use config_store_core::{
     Applied, BatchId, Change, ConfigPath, Envelope, Extensions, FileVersion, Handle, Input, Operation,
-    OperationRequest, Output, Replica, Reply, RequestId, State,
+    OperationRequest, Output, Replica, Reply, RequestId, State, Tree,
 };
 use quorate_daemon::Health;
 use quorate_proto::{config::v1 as proto, quorum::v1::QuorumStatus};
@@ -501,18 +501,23 @@ impl Driver {
     fn changed(&mut self, changes: &[Change]) {
         self.watchers.tell(changes, &self.parts.view.tree());
         let touches_conf = |path: &ConfigPath| path.as_str() == COROSYNC_CONF;
-        if changes.iter().any(|change| touches_conf(&change.path)) {
-            self.follow_conf();
+        // Without quorum, too: it is certain, and may be what brings the quorum back.
+        let of_the_cluster = matches!(self.replica.state(), State::Synced | State::NotQuorate);
+        if of_the_cluster && changes.iter().any(|change| touches_conf(&change.path)) {
+            self.offer_conf(&self.parts.view.tree());
         }
     }
 
     /// Offers the tree's corosync.conf to this node, once it is known to be the cluster's.
     fn follow_conf(&self) {
-        if self.replica.state() != State::Synced {
-            return;
+        if self.replica.state() == State::Synced {
+            self.offer_conf(self.replica.tree());
         }
+    }
+
+    fn offer_conf(&self, tree: &Tree) {
         let path: ConfigPath = COROSYNC_CONF.parse().expect("a plain name is a path");
-        let content = self.replica.tree().get(&path).map(|entry| entry.content().clone());
+        let content = tree.get(&path).map(|entry| entry.content().clone());
         self.parts.conf.send_if_modified(|known| {
             let changed = *known != content;
             *known = content;

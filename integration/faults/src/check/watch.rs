@@ -70,10 +70,12 @@ fn in_order(watched: &Watched, place: &mut Place, change: &Change) -> Option<Pro
 
 fn as_it_was(watched: &Watched, change: &Change, files: &Files) -> Option<Problem> {
     let write = files.at(change.version)?;
-    let kind = if write.value.is_some() { "put" } else { "deleted" };
-    if change.path == write.path && change.kind == kind {
+    // A client of a mount renames what it wrote.
+    let kinds: &[&str] = if write.value.is_some() { &["put", "renamed"] } else { &["deleted"] };
+    if change.path == write.path && kinds.contains(&change.kind.as_str()) {
         return None;
     }
+    let kind = kinds[0];
     let what = format!(
         "{}, session {}: version {} was told as '{} {}', and is operation {}: {kind} {}",
         watched.node, watched.session, change.version, change.kind, change.path, write.id, write.path

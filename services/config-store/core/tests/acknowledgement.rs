@@ -334,3 +334,31 @@ fn an_expectation_decides_between_two_writers() {
     let won = [first, second].map(|handle| world.checks.reply_of(handle).unwrap().is_ok());
     assert_eq!(won.iter().filter(|won| **won).count(), 1);
 }
+
+/// A new node is given its first votes by a write. Those who have it already count by it at once, so the ring needs votes
+/// that the new node does not know it has: it must learn of them though the ring is not quorate, or nobody ever is again.
+#[test]
+fn what_became_certain_is_shown_though_the_quorum_is_lost_meanwhile_in_the_same_ring() {
+    // given: performed everywhere, stored nowhere
+    let mut world = synced(3);
+    let handle = world.put(node(1), "corosync.conf", b"votes");
+    world.drain_but(|_, _| true);
+    let (before, ring) = (world.replica(node(2)).committed(), world.components[0].ring);
+
+    // when
+    let votes = [1, 2, 3].map(|id| (node(id), 1)).into();
+    let view = QuorumView { ring, quorate: false, expected_votes: 9, quorum: 5, votes, absent: Vec::new() };
+    world.machines.get_mut(&node(2)).unwrap().view = Some(view);
+    world.vote(node(2));
+    assert_eq!(world.replica(node(2)).state(), State::NotQuorate);
+    world.drain();
+
+    // then
+    assert!(world.checks.reply_of(handle).unwrap().is_ok());
+    assert_eq!(world.replica(node(2)).committed(), before + 1);
+
+    // when: it may not answer, though
+    let late = world.put(node(2), "f", b"x");
+    world.drain();
+    assert!(matches!(world.checks.reply_of(late), Some(Err(RequestError::NotQuorate(_)))));
+}

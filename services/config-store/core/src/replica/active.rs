@@ -236,13 +236,20 @@ impl Replica {
     }
 
     /// Gives the answers that have become certain, and shows the watchers what has.
+    ///
+    /// A replica that lost its quorum within the ring gives no answers, but what its members stored is certain by the
+    /// votes that counted when they were asked to, and is shown. It may be the very configuration that makes the ring
+    /// quorate again: the first votes of a new node, by which those who have it already count.
     pub(super) fn commit(&mut self) {
         let quorate = self.may_start();
-        let ledger = match (&mut self.phase, &self.view) {
-            (Phase::Local(ledger), _) => ledger,
-            (Phase::Active(active), Some(view)) if quorate => {
+        let ring = self.group.as_ref().filter(|group| group.settled).map(|group| group.ring);
+        let view = if quorate { &self.view } else { &self.quorate_view };
+        let view = view.as_ref().filter(|view| Some(view.ring) == ring);
+        let (ledger, answers) = match (&mut self.phase, view) {
+            (Phase::Local(ledger), _) => (ledger, true),
+            (Phase::Active(active), Some(view)) => {
                 active.ledger.commit(view);
-                &mut active.ledger
+                (&mut active.ledger, quorate)
             }
             _ => return,
         };
@@ -250,8 +257,10 @@ impl Replica {
             return;
         };
         self.show(version);
-        let replies = self.requests.commit(position);
-        self.reply_all(replies);
+        if answers {
+            let replies = self.requests.commit(position);
+            self.reply_all(replies);
+        }
     }
 
     fn show(&mut self, version: u64) {

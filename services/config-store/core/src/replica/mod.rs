@@ -103,6 +103,8 @@ pub struct Replica {
     phase: Phase,
     group: Option<Group>,
     view: Option<QuorumView>,
+    /// The last view in which this replica could write.
+    quorate_view: Option<QuorumView>,
     rounds: u64,
     start_at: Option<Instant>,
     requests: Requests,
@@ -138,6 +140,7 @@ impl Replica {
             phase: Phase::Detached,
             group: None,
             view: None,
+            quorate_view: None,
             rounds: 0,
             start_at: None,
             requests: Requests::default(),
@@ -315,7 +318,10 @@ impl Replica {
 
     fn quorum(&mut self, now: Instant, view: Option<QuorumView>) {
         let could = self.may_start();
-        self.view = view;
+        let before = std::mem::replace(&mut self.view, view);
+        if could {
+            self.quorate_view = before;
+        }
         self.reason = Reason::QuorumChanged;
         if !could && self.may_start() && self.start_at.is_some() {
             self.arm(now, Duration::ZERO);
