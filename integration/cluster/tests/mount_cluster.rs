@@ -156,7 +156,7 @@ async fn without_quorum_all_can_be_read_and_nothing_written() {
     assert_eq!(fs::read_to_string(one.join("f")).expect("readable"), "content");
     wait::until("all modes say so", async || {
         let modes = ["f", "d", "priv", "priv/key", "local", ""].map(|path| mode(&one.join(path)));
-        if modes == [0o440, 0o555, 0o500, 0o400, 0o555, 0o755] { Ok(()) } else { Err(format!("{modes:o?}")) }
+        if modes == [0o440, 0o555, 0o500, 0o400, 0o555, 0o755] { Ok(()) } else { Err(format!("{modes:?}")) }
     })
     .await;
     for (what, refused) in [
