@@ -5,8 +5,8 @@
 
 use std::{
     fs::{self, File},
-    io::Read as _,
-    path::PathBuf,
+    io::{Read as _, Write as _},
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
@@ -71,20 +71,17 @@ async fn what_one_node_changes_the_others_see_although_they_cache() {
     lab.settled(&lab.all()).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_reader_sees_the_old_or_the_new_content_and_nothing_between() {
-    let Some((_lab, at)) = three().await else { return };
-    let contents: Vec<String> = ["a", "b"].map(|letter| letter.repeat(50_000)).to_vec();
+/// Overwrites a file on one node again and again while another one reads it.
+async fn old_or_new(at: &[PathBuf], size: usize, write: impl Fn(&Path, &[u8]) + Sync) {
+    let contents: Vec<String> = ["a", "b"].map(|letter| letter.repeat(size)).to_vec();
     overwrite(&at[0].join("f"), contents[0].as_bytes()).expect("writable");
     mount::has(&at[1].join("f"), &contents[0]).await;
     let done = AtomicBool::new(false);
     let mut seen = [0_u32; 2];
     thread::scope(|scope| {
-        let (done, contents, at) = (&done, &contents, &at);
+        let (done, contents, at, write) = (&done, &contents, &at, &write);
         scope.spawn(move || {
-            for round in 0..100 {
-                overwrite(&at[0].join("f"), contents[round % 2].as_bytes()).expect("writable");
-            }
+            (0..100).for_each(|round| write(&at[0].join("f"), contents[round % 2].as_bytes()));
             done.store(true, Ordering::Relaxed);
         });
         while !done.load(Ordering::Relaxed) {
@@ -95,6 +92,61 @@ async fn a_reader_sees_the_old_or_the_new_content_and_nothing_between() {
         }
     });
     assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_sees_the_old_or_the_new_content_and_nothing_between() {
+    let Some((_lab, at)) = three().await else { return };
+    // A shell's '>': emptied and written, in one step for the others.
+    old_or_new(&at, 4000, |path, content| overwrite(path, content).expect("writable")).await;
+    // The way of all tools.
+    old_or_new(&at, 50_000, |path, content| {
+        let new = path.with_extension("tmp");
+        overwrite(&new, content).expect("writable");
+        fs::rename(&new, path).expect("over it");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_that_append_in_turn_lose_nothing() {
+    let Some((_lab, at)) = three().await else { return };
+    let open = |number: usize| {
+        fs::OpenOptions::new().append(true).create(true).open(at[number].join("log")).expect("writable")
+    };
+    let (mut one, mut two) = (open(0), open(1));
+    one.write_all(b"one ").expect("writable");
+    two.write_all(b"two ").expect("writable");
+    mount::close(one).expect("durable");
+    mount::has(&at[2].join("log"), "one ").await;
+    mount::close(two).expect("durable");
+    mount::has(&at[2].join("log"), "one two ").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_joins_sees_the_clusters_tree_and_no_longer_its_own() {
+    if !mount::possible() {
+        return;
+    }
+    let lab = Lab::nodes(2).await;
+    let at = mount::of(lab.node(2)).await;
+    mount::writable(&at, true).await;
+    directories(&at, &["own"]);
+    overwrite(&at.join("own/file"), b"before").expect("writable");
+    overwrite(&at.join("both"), b"before").expect("writable");
+    let mut open = File::open(at.join("own/file")).expect("readable");
+    overwrite(&mount::of(lab.node(1)).await.join("both"), b"the cluster's").expect("writable");
+
+    lab.form().await;
+
+    mount::has(&at.join("both"), "the cluster's").await;
+    mount::gone(&at.join("own")).await;
+    let mut text = String::new();
+    open.read_to_string(&mut text).expect("readable");
+    assert_eq!(text, "before", "who had it open keeps it");
+    mount::writable(&at, true).await;
+    overwrite(&at.join("both"), b"from the new one").expect("writable");
+    mount::has(&mount::of(lab.node(1)).await.join("both"), "from the new one").await;
 }
 
 /// Number 4.
@@ -260,7 +312,7 @@ async fn many_changes_at_once_through_all_mounts_leave_equal_trees() {
                             .append(true)
                             .create(true)
                             .open(name(4))
-                            .and_then(|mut file| std::io::Write::write_all(&mut file, b"+")),
+                            .and_then(|mut file| file.write_all(b"+")),
                     };
                 }
             });
