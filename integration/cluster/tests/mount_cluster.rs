@@ -4,6 +4,7 @@
 //! Needs root and /dev/fuse; says so and passes where they are missing.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{Read as _, Write as _},
     path::{Path, PathBuf},
@@ -174,20 +175,52 @@ async fn of_two_nodes_that_make_one_guest_one_wins() {
     }
 }
 
-/// Number 5, but for `.vmlist`.
+/// The node that has guest 100, as `.vmlist` says.
+fn owner(at: &Path) -> Option<String> {
+    let text = fs::read_to_string(at.join(".vmlist")).expect("always there");
+    let list: serde_json::Value =
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    list["ids"]["100"]["node"].as_str().map(str::to_owned)
+}
+
+/// Number 5.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_moves_between_nodes() {
+async fn a_guest_moves_between_nodes_and_is_never_gone() {
     let Some((lab, at)) = three().await else { return };
     directories(&at[0], &["nodes/hp1/qemu-server", "nodes/hp2/qemu-server"]);
     let path = |number: usize, node: &str| at[number].join(format!("nodes/{node}/qemu-server/100.conf"));
     overwrite(&path(0, "hp1"), b"name: web\n").expect("writable");
     mount::has(&path(1, "hp1"), "name: web\n").await;
+    mount::has(&path(2, "hp1"), "name: web\n").await;
+    assert_eq!(errno(overwrite(&path(1, "hp2"), b"x")), Some(Errno::EEXIST));
+
+    let done = AtomicBool::new(false);
+    let mut seen = BTreeSet::new();
+    thread::scope(|scope| {
+        let (done, path) = (&done, &path);
+        scope.spawn(move || {
+            for round in 0..40 {
+                let (from, to) = if round % 2 == 0 { ("hp1", "hp2") } else { ("hp2", "hp1") };
+                fs::rename(path(0, from), path(0, to)).expect("it moves");
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        while !done.load(Ordering::Relaxed) {
+            seen.insert(owner(&at[2]).expect("it is always somewhere"));
+        }
+    });
+    assert_eq!(seen.len(), 2, "{seen:?}");
+
     fs::rename(path(0, "hp1"), path(0, "hp2")).expect("it moves");
     mount::has(&at[1].join("qemu-server/100.conf"), "name: web\n").await;
     mount::gone(&path(2, "hp1")).await;
-    assert_eq!(errno(overwrite(&path(1, "hp1"), b"x")), Some(Errno::EEXIST));
-    fs::rename(path(1, "hp2"), path(1, "hp1")).expect("back, through another node");
-    mount::has(&at[0].join("qemu-server/100.conf"), "name: web\n").await;
+    for at in &at {
+        wait::until("the new owner", async || match owner(at) {
+            Some(owner) if owner == "hp2" => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+    }
     lab.settled(&lab.all()).await;
 }
 
