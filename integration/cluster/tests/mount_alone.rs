@@ -131,10 +131,6 @@ async fn a_mebibyte_fits_and_one_more_byte_changes_nothing() {
     assert_eq!(errno(file.set_len(FILE_MAX as u64 + 1)), Some(Errno::EFBIG));
     let mut appends = open_with(&path, OFlag::O_APPEND).expect("writable");
     assert_eq!(errno(appends.write_all(b"y")), Some(Errno::EFBIG));
-    assert_eq!(
-        errno(fs::File::options().write(true).open(&path).and_then(|file| file.set_len(5 << 20))),
-        Some(Errno::EFBIG)
-    );
     drop((file, appends));
     assert_eq!(fs::read(&path).expect("readable"), whole);
 }
@@ -319,20 +315,15 @@ async fn a_killed_configd_leaves_nobody_hanging_and_its_successor_takes_over() {
     let Some((lab, at)) = alone().await else { return };
     let node = lab.node(1);
     overwrite(&at.join("kept"), b"content").expect("writable");
-    let open = File::open(at.join("kept")).expect("readable");
     let waits = at.join("lost");
     let mut unsent = OpenOptions::new().append(true).create(true).open(&waits).expect("writable");
     unsent.write_all(b"not closed").expect("writable");
 
     node.kill(Some("configd")).await.expect("it runs");
 
-    assert!(
-        open.metadata().is_err()
-            || open.read_at(&mut [0; 4], 0).is_err()
-            || fs::read(at.join("kept")).is_ok()
-    );
-    assert!(unsent.sync_all().is_err());
-    drop((open, unsent));
+    let broken = errno(unsent.sync_all());
+    assert!(matches!(broken, Some(Errno::ENOTCONN | Errno::ECONNABORTED)), "{broken:?}");
+    drop(unsent);
     mount::of(node).await;
     mount::has(&at.join("kept"), "content").await;
     overwrite(&at.join("kept"), b"more").expect("writable");

@@ -4,9 +4,10 @@
 //! Needs root and /dev/fuse; says so and passes where they are missing.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
-    io::Read as _,
-    path::PathBuf,
+    io::{Read as _, Write as _},
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
@@ -71,20 +72,17 @@ async fn what_one_node_changes_the_others_see_although_they_cache() {
     lab.settled(&lab.all()).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_reader_sees_the_old_or_the_new_content_and_nothing_between() {
-    let Some((_lab, at)) = three().await else { return };
-    let contents: Vec<String> = ["a", "b"].map(|letter| letter.repeat(50_000)).to_vec();
+/// Overwrites a file on one node again and again while another one reads it.
+async fn old_or_new(at: &[PathBuf], size: usize, write: impl Fn(&Path, &[u8]) + Sync) {
+    let contents: Vec<String> = ["a", "b"].map(|letter| letter.repeat(size)).to_vec();
     overwrite(&at[0].join("f"), contents[0].as_bytes()).expect("writable");
     mount::has(&at[1].join("f"), &contents[0]).await;
     let done = AtomicBool::new(false);
     let mut seen = [0_u32; 2];
     thread::scope(|scope| {
-        let (done, contents, at) = (&done, &contents, &at);
+        let (done, contents, at, write) = (&done, &contents, &at, &write);
         scope.spawn(move || {
-            for round in 0..100 {
-                overwrite(&at[0].join("f"), contents[round % 2].as_bytes()).expect("writable");
-            }
+            (0..100).for_each(|round| write(&at[0].join("f"), contents[round % 2].as_bytes()));
             done.store(true, Ordering::Relaxed);
         });
         while !done.load(Ordering::Relaxed) {
@@ -95,6 +93,61 @@ async fn a_reader_sees_the_old_or_the_new_content_and_nothing_between() {
         }
     });
     assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_sees_the_old_or_the_new_content_and_nothing_between() {
+    let Some((_lab, at)) = three().await else { return };
+    // A shell's '>': emptied and written, in one step for the others.
+    old_or_new(&at, 4000, |path, content| overwrite(path, content).expect("writable")).await;
+    // The way of all tools.
+    old_or_new(&at, 50_000, |path, content| {
+        let new = path.with_extension("tmp");
+        overwrite(&new, content).expect("writable");
+        fs::rename(&new, path).expect("over it");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_that_append_in_turn_lose_nothing() {
+    let Some((_lab, at)) = three().await else { return };
+    let open = |number: usize| {
+        fs::OpenOptions::new().append(true).create(true).open(at[number].join("log")).expect("writable")
+    };
+    let (mut one, mut two) = (open(0), open(1));
+    one.write_all(b"one ").expect("writable");
+    two.write_all(b"two ").expect("writable");
+    mount::close(one).expect("durable");
+    mount::has(&at[2].join("log"), "one ").await;
+    mount::close(two).expect("durable");
+    mount::has(&at[2].join("log"), "one two ").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_joins_sees_the_clusters_tree_and_no_longer_its_own() {
+    if !mount::possible() {
+        return;
+    }
+    let lab = Lab::nodes(2).await;
+    let at = mount::of(lab.node(2)).await;
+    mount::writable(&at, true).await;
+    directories(&at, &["own"]);
+    overwrite(&at.join("own/file"), b"before").expect("writable");
+    overwrite(&at.join("both"), b"before").expect("writable");
+    let mut open = File::open(at.join("own/file")).expect("readable");
+    overwrite(&mount::of(lab.node(1)).await.join("both"), b"the cluster's").expect("writable");
+
+    lab.form().await;
+
+    mount::has(&at.join("both"), "the cluster's").await;
+    mount::gone(&at.join("own")).await;
+    let mut text = String::new();
+    open.read_to_string(&mut text).expect("readable");
+    assert_eq!(text, "before", "who had it open keeps it");
+    mount::writable(&at, true).await;
+    overwrite(&at.join("both"), b"from the new one").expect("writable");
+    mount::has(&mount::of(lab.node(1)).await.join("both"), "from the new one").await;
 }
 
 /// Number 4.
@@ -122,20 +175,52 @@ async fn of_two_nodes_that_make_one_guest_one_wins() {
     }
 }
 
-/// Number 5, but for `.vmlist`.
+/// The node that has guest 100, as `.vmlist` says.
+fn owner(at: &Path) -> Option<String> {
+    let text = fs::read_to_string(at.join(".vmlist")).expect("always there");
+    let list: serde_json::Value =
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    list["ids"]["100"]["node"].as_str().map(str::to_owned)
+}
+
+/// Number 5.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_moves_between_nodes() {
+async fn a_guest_moves_between_nodes_and_is_never_gone() {
     let Some((lab, at)) = three().await else { return };
     directories(&at[0], &["nodes/hp1/qemu-server", "nodes/hp2/qemu-server"]);
     let path = |number: usize, node: &str| at[number].join(format!("nodes/{node}/qemu-server/100.conf"));
     overwrite(&path(0, "hp1"), b"name: web\n").expect("writable");
     mount::has(&path(1, "hp1"), "name: web\n").await;
+    mount::has(&path(2, "hp1"), "name: web\n").await;
+    assert_eq!(errno(overwrite(&path(1, "hp2"), b"x")), Some(Errno::EEXIST));
+
+    let done = AtomicBool::new(false);
+    let mut seen = BTreeSet::new();
+    thread::scope(|scope| {
+        let (done, path) = (&done, &path);
+        scope.spawn(move || {
+            for round in 0..40 {
+                let (from, to) = if round % 2 == 0 { ("hp1", "hp2") } else { ("hp2", "hp1") };
+                fs::rename(path(0, from), path(0, to)).expect("it moves");
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        while !done.load(Ordering::Relaxed) {
+            seen.insert(owner(&at[2]).expect("it is always somewhere"));
+        }
+    });
+    assert_eq!(seen.len(), 2, "{seen:?}");
+
     fs::rename(path(0, "hp1"), path(0, "hp2")).expect("it moves");
     mount::has(&at[1].join("qemu-server/100.conf"), "name: web\n").await;
     mount::gone(&path(2, "hp1")).await;
-    assert_eq!(errno(overwrite(&path(1, "hp1"), b"x")), Some(Errno::EEXIST));
-    fs::rename(path(1, "hp2"), path(1, "hp1")).expect("back, through another node");
-    mount::has(&at[0].join("qemu-server/100.conf"), "name: web\n").await;
+    for at in &at {
+        wait::until("the new owner", async || match owner(at) {
+            Some(owner) if owner == "hp2" => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+    }
     lab.settled(&lab.all()).await;
 }
 
@@ -156,7 +241,7 @@ async fn without_quorum_all_can_be_read_and_nothing_written() {
     assert_eq!(fs::read_to_string(one.join("f")).expect("readable"), "content");
     wait::until("all modes say so", async || {
         let modes = ["f", "d", "priv", "priv/key", "local", ""].map(|path| mode(&one.join(path)));
-        if modes == [0o440, 0o555, 0o500, 0o400, 0o555, 0o755] { Ok(()) } else { Err(format!("{modes:o?}")) }
+        if modes == [0o440, 0o555, 0o500, 0o400, 0o555, 0o755] { Ok(()) } else { Err(format!("{modes:?}")) }
     })
     .await;
     for (what, refused) in [
@@ -260,7 +345,7 @@ async fn many_changes_at_once_through_all_mounts_leave_equal_trees() {
                             .append(true)
                             .create(true)
                             .open(name(4))
-                            .and_then(|mut file| std::io::Write::write_all(&mut file, b"+")),
+                            .and_then(|mut file| file.write_all(b"+")),
                     };
                 }
             });

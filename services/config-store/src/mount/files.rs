@@ -70,6 +70,8 @@ impl File {
         let Some(entry) = tree.entry(inode) else { return false };
         self.last = entry.content().clone();
         self.mtime = entry.head().mtime;
+        let size = self.in_flight.as_ref().map_or(self.last.len(), |sent| sent.size_over(self.last.len()));
+        self.pending.rebase(size);
         true
     }
 

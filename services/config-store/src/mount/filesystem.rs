@@ -61,7 +61,7 @@ impl Pve {
             shared.flush(file).await;
             match shared.outcome(handle) {
                 Ok(()) => reply.ok(),
-                Err(refused) => reply.error(shared.refuse(operation, ino, &refused)),
+                Err(refused) => reply.error(shared.refuse(operation, shared.path_text(ino), &refused)),
             }
         });
     }
@@ -70,7 +70,9 @@ impl Pve {
         let operation = if directory { "rmdir" } else { "unlink" };
         let place = match self.0.writable_place(parent.0, name) {
             Ok(place) => place,
-            Err(refused) => return reply.error(self.refuse(operation, name.display(), &refused)),
+            Err(refused) => {
+                return reply.error(self.refuse(operation, self.0.name_text(parent.0, name), &refused));
+            }
         };
         let shared = Arc::clone(&self.0);
         self.spawn(async move {
@@ -140,7 +142,7 @@ impl Filesystem for Pve {
         let (ino, shared) = (ino.0, Arc::clone(&self.0));
         let answer = move |shared: &Shared, told: Result<Told, Refused>, reply: ReplyAttr| match told {
             Ok((facts, ttl)) => reply.attr(&ttl, &facts.attr(shared.gid)),
-            Err(refused) => reply.error(shared.refuse("setattr", ino, &refused)),
+            Err(refused) => reply.error(shared.refuse("setattr", shared.path_text(ino), &refused)),
         };
         match shared.set_attributes(ino, wanted) {
             Ok(Left::Nothing) => answer(&shared, shared.attributes(ino, wanted.handle), reply),
@@ -159,22 +161,24 @@ impl Filesystem for Pve {
         }
     }
 
-    fn mknod(&self, _: &Request, _: INodeNo, name: &OsStr, _: u32, _: u32, _: u32, reply: ReplyEntry) {
-        reply.error(self.refuse("mknod", name.display(), &Refused::NotSupported));
+    fn mknod(&self, _: &Request, at: INodeNo, name: &OsStr, _: u32, _: u32, _: u32, reply: ReplyEntry) {
+        reply.error(self.refuse("mknod", self.0.name_text(at.0, name), &Refused::NotSupported));
     }
 
-    fn symlink(&self, _: &Request, _: INodeNo, name: &OsStr, _: &Path, reply: ReplyEntry) {
-        reply.error(self.refuse("symlink", name.display(), &Refused::NotSupported));
+    fn symlink(&self, _: &Request, at: INodeNo, name: &OsStr, _: &Path, reply: ReplyEntry) {
+        reply.error(self.refuse("symlink", self.0.name_text(at.0, name), &Refused::NotSupported));
     }
 
-    fn link(&self, _: &Request, _: INodeNo, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        reply.error(self.refuse("link", name.display(), &Refused::NotSupported));
+    fn link(&self, _: &Request, _: INodeNo, at: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        reply.error(self.refuse("link", self.0.name_text(at.0, name), &Refused::NotSupported));
     }
 
     fn mkdir(&self, _: &Request, parent: INodeNo, name: &OsStr, _: u32, _: u32, reply: ReplyEntry) {
         let place = match self.0.writable_place(parent.0, name) {
             Ok(place) => place,
-            Err(refused) => return reply.error(self.refuse("mkdir", name.display(), &refused)),
+            Err(refused) => {
+                return reply.error(self.refuse("mkdir", self.0.name_text(parent.0, name), &refused));
+            }
         };
         let pve = Self(Arc::clone(&self.0));
         self.spawn(async move {
@@ -209,7 +213,7 @@ impl Filesystem for Pve {
         let (from, to) = match (from, to) {
             (Ok(from), Ok(to)) => (from, to),
             (Err(refused), _) | (_, Err(refused)) => {
-                return reply.error(self.refuse("rename", name.display(), &refused));
+                return reply.error(self.refuse("rename", self.0.name_text(parent.0, name), &refused));
             }
         };
         let shared = Arc::clone(&self.0);
@@ -247,14 +251,14 @@ impl Filesystem for Pve {
                     Err(refused) => reply.error(pve.refuse("create", path, &refused)),
                 }
             }),
-            Err(refused) => reply.error(self.refuse("create", name.display(), &refused)),
+            Err(refused) => reply.error(self.refuse("create", self.0.name_text(parent.0, name), &refused)),
         }
     }
 
     fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         match self.0.open(ino.0, flags) {
             Ok((handle, flags)) => reply.opened(FileHandle(handle), flags),
-            Err(refused) => reply.error(self.refuse("open", ino.0, &refused)),
+            Err(refused) => reply.error(self.refuse("open", self.0.path_text(ino.0), &refused)),
         }
     }
 
@@ -296,11 +300,11 @@ impl Filesystem for Pve {
                     shared.flush(file).await;
                     match shared.outcome(handle.0) {
                         Ok(()) => reply.written(length),
-                        Err(refused) => reply.error(shared.refuse("write", file, &refused)),
+                        Err(refused) => reply.error(shared.refuse("write", shared.path_text(file), &refused)),
                     }
                 });
             }
-            Err(refused) => reply.error(self.refuse("write", ino.0, &refused)),
+            Err(refused) => reply.error(self.refuse("write", self.0.path_text(ino.0), &refused)),
         }
     }
 

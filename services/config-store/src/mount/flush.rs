@@ -73,7 +73,7 @@ impl Shared {
                 self.sent(ino, &batch, sent);
             }
             Err(refused) => {
-                let errno = self.refuse("write", ino, &refused);
+                let errno = self.refuse("write", self.path_text(ino), &refused);
                 fail(&mut self.table(), ino, errno);
             }
         }
@@ -114,8 +114,11 @@ impl Shared {
                 self.commit(batch.put(Expect::Any)).await
             }
             Err(Refused::Write(Error::Entry(OperationError::AlreadyExists { path }))) => {
+                let size = self.view.tree().get(&path).map_or(0, |entry| entry.content().len());
+                let mut pending = batch.pending.clone();
+                pending.rebase(size);
                 let exists = || Refused::Write(Error::Entry(OperationError::AlreadyExists { path }));
-                self.send_pieces(batch).await?.ok_or_else(exists)
+                self.send_pieces(&batch.path, &pending).await?.ok_or_else(exists)
             }
             committed => committed,
         }
@@ -132,14 +135,14 @@ impl Shared {
                 committed => return committed.map(Some),
             }
         }
-        self.send_pieces(batch).await
+        self.send_pieces(&batch.path, &batch.pending).await
     }
 
-    async fn send_pieces(&self, batch: &Batch) -> Result<Option<Applied>, Refused> {
+    async fn send_pieces(&self, path: &ConfigPath, pending: &Pending) -> Result<Option<Applied>, Refused> {
         let mut last = None;
-        for piece in batch.pending.pieces() {
+        for piece in pending.pieces() {
             let operation = Operation::Write {
-                path: batch.path.clone(),
+                path: path.clone(),
                 offset: u32::try_from(piece.offset).map_err(|_| Refused::TooLarge)?,
                 truncate: piece.truncate,
                 content: piece.content,

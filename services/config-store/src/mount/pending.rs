@@ -24,6 +24,8 @@ pub(super) struct Pending {
     /// Parts by offset: apart from each other, and before the tail.
     extents: BTreeMap<usize, Vec<u8>>,
     tail: Option<Tail>,
+    /// The size of the file to whose end everything that waits was appended, if nothing else waits.
+    appended_to: Option<usize>,
     /// The modification time that was set, whole UTC seconds.
     pub(super) mtime: Option<u32>,
 }
@@ -50,11 +52,29 @@ impl Pending {
         bytes + tail >= FILE_MAX || self.extents.len() > EXTENTS_MAX
     }
 
+    /// Bytes at the end of a file that has this size, with what waits, at present.
+    pub(super) fn append(&mut self, size: usize, data: &[u8]) {
+        let only_appended =
+            self.appended_to.or((self.extents.is_empty() && self.tail.is_none()).then_some(size));
+        self.write(size, data);
+        self.appended_to = only_appended;
+    }
+
+    /// The file has another size than when it was appended to: another node was faster, and its bytes come first.
+    pub(super) fn rebase(&mut self, size: usize) {
+        let Some(before) = self.appended_to.filter(|before| *before != size) else { return };
+        if let Some(bytes) = self.extents.remove(&before) {
+            self.extents.insert(size, bytes);
+        }
+        self.appended_to = Some(size);
+    }
+
     /// Bytes at an offset. The caller has checked that they lie within [`FILE_MAX`].
     pub(super) fn write(&mut self, offset: usize, data: &[u8]) {
         if data.is_empty() {
             return;
         }
+        self.appended_to = None;
         let cut = self.tail.as_ref().map_or(usize::MAX, |tail| tail.at);
         let below = data.len().min(cut.saturating_sub(offset));
         let (extent, rest) = data.split_at(below);
@@ -91,6 +111,7 @@ impl Pending {
 
     /// Sets the end of the file, as ftruncate does: what lies behind is gone, what was not there is zero.
     pub(super) fn set_size(&mut self, size: usize) {
+        self.appended_to = None;
         if let Some(tail) = self.tail.as_mut().filter(|tail| tail.at <= size) {
             tail.bytes.resize(size - tail.at, 0);
             return;
@@ -198,6 +219,19 @@ mod tests {
         pending.set_size(6);
         assert_eq!(pieces(&pending), [(6, true, String::new())]);
         assert_eq!(pending.over(&Bytes::from_static(b"abc")), "abc\0\0\0");
+    }
+
+    #[test]
+    fn what_is_appended_comes_after_what_others_appended_meanwhile() {
+        let mut pending = Pending::default();
+        pending.append(3, b"one ");
+        pending.append(7, b"two");
+        pending.rebase(10);
+        assert_eq!(pieces(&pending), [(10, false, "one two".to_owned())]);
+        pending.write(0, b"x");
+        pending.rebase(20);
+        assert_eq!(pieces(&pending).len(), 2, "what was written elsewhere stays where it is");
+        assert_eq!(pieces(&pending)[1].0, 10);
     }
 
     #[test]

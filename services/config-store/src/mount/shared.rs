@@ -137,6 +137,26 @@ impl Shared {
         *count < LOGGED_MAX
     }
 
+    /// The path of an entry, for people.
+    pub(super) fn path_text(&self, ino: u64) -> String {
+        if let Some(fixed) = Fixed::of(ino) {
+            return fixed.name().to_owned();
+        }
+        let table = self.table();
+        let tree = self.view.tree();
+        let path = match table.files.get(ino) {
+            Some(file) => path_of(&file.home, &tree),
+            None => table.inodes.entry_of(ino).and_then(|inode| tree.path_of(inode)),
+        };
+        path.map_or_else(|| "a file that is gone".to_owned(), |path| path.to_string())
+    }
+
+    /// The path of a name in a directory, for people.
+    pub(super) fn name_text(&self, parent: u64, name: &OsStr) -> String {
+        let directory = if parent == ROOT_INO { String::new() } else { self.path_text(parent) + "/" };
+        directory + &name.to_string_lossy()
+    }
+
     /// What is known of an entry that is not in the tree.
     pub(super) fn fixed_facts(&self, ino: u64, fixed: Fixed) -> Facts {
         let (perm, size) = match fixed {

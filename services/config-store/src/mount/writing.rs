@@ -67,7 +67,10 @@ impl Shared {
         if offset.saturating_add(data.len()) > FILE_MAX {
             return Err(Refused::TooLarge);
         }
-        file.pending.write(offset, data);
+        match appends {
+            true => file.pending.append(offset, data),
+            false => file.pending.write(offset, data),
+        }
         let others_read = file.handles > 1;
         let at_once = file.pending.is_full() || has(flags, OFlag::O_SYNC | OFlag::O_DSYNC);
         if !at_once {
