@@ -171,6 +171,8 @@ mod tests {
             removed: None,
             writer: 1,
             mtime: 10,
+            caller: None,
+            more: false,
         };
 
         let told = written(&change, Some(3), tree.entry(first.inode)).expect("it was there");

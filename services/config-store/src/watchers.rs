@@ -131,6 +131,8 @@ mod tests {
             removed: None,
             writer: 1,
             mtime: 0,
+            caller: None,
+            more: false,
         }
     }
 

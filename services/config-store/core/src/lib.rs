@@ -120,7 +120,7 @@ pub use operation::{
 };
 pub use path::{ConfigPath, NAME_MAX, PATH_MAX, PathError};
 pub use quorum::{QuorumView, Shortfall};
-pub use replica::{Replica, Settings};
+pub use replica::{LOCK_LIFETIME, Replica, Settings};
 pub use request::{Applied, Handle, OperationRequest, QUEUE_BYTES_MAX, QUEUE_MAX, Reply, RequestError};
 pub use stats::Stats;
 pub use sync::{CatchUp, catch_up, next_epoch, winner};

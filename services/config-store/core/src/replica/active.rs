@@ -86,7 +86,7 @@ impl Replica {
             Err(error) => return self.cannot_read(now, from, &error.to_string()),
         };
         let epoch = self.active().epoch;
-        let (request, result) = (envelope.request, self.perform(epoch, envelope, &head));
+        let (request, result) = (envelope.request, self.perform(now, epoch, envelope, &head));
         let (version, checksum) = (self.tree.version(), self.tree.checksum());
         let position = self.active().ledger.advance(version, checksum);
         if mine {
@@ -95,17 +95,28 @@ impl Replica {
     }
 
     /// Performs an operation as the next version of the history, unless its request was performed before.
-    fn perform(&mut self, epoch: Epoch, envelope: Envelope, head: &[u8]) -> Result<Applied, OperationError> {
+    fn perform(
+        &mut self,
+        now: Instant,
+        epoch: Epoch,
+        envelope: Envelope,
+        head: &[u8],
+    ) -> Result<Applied, OperationError> {
         let before = self.log.find(&envelope.request).map(Applied::of);
         let repeated = before.is_some();
         let result = match before {
             Some(applied) => Ok(applied),
-            None => self.perform_new(epoch, &envelope, head),
+            None => self.perform_new(now, epoch, &envelope, head),
         };
         match &result {
             Ok(_) if repeated => self.stats.operations_repeated += 1,
             Ok(_) => self.stats.operations_performed += 1,
-            Err(_) => self.stats.operations_refused += 1,
+            Err(_) => {
+                self.stats.operations_refused += 1;
+                if [0, self.settings.node.get()].contains(&envelope.origin) {
+                    self.break_old_lock(now, &envelope);
+                }
+            }
         }
         self.outputs.push_back(Output::Performed { envelope, result: result.clone(), repeated });
         result
@@ -113,6 +124,7 @@ impl Replica {
 
     fn perform_new(
         &mut self,
+        now: Instant,
         epoch: Epoch,
         envelope: &Envelope,
         head: &[u8],
@@ -130,6 +142,7 @@ impl Replica {
         for (step, record) in steps.iter().zip(records) {
             self.builder.put_step(step);
             self.history.performed(&mut self.builder, step, &record.change);
+            self.note_lock(now, &record.change);
             self.builder.put_record(&record);
             if let Some(old) = self.log.push(record) {
                 self.builder.delete_record(old);
@@ -181,9 +194,9 @@ impl Replica {
     }
 
     /// Sends what waits, as long as the replica is in sync and the window is open.
-    pub(super) fn send_requests(&mut self) {
+    pub(super) fn send_requests(&mut self, now: Instant) {
         match &self.phase {
-            Phase::Local(_) => self.perform_local(),
+            Phase::Local(_) => self.perform_local(now),
             Phase::Active(active) if self.state == State::Synced => {
                 let epoch = active.epoch;
                 while self.outbox.has_room()
@@ -215,14 +228,14 @@ impl Replica {
         self.send_bulk(Message::OperationOfParts { epoch, request, parts, head });
     }
 
-    fn perform_local(&mut self) {
+    fn perform_local(&mut self, now: Instant) {
         while let Some(wish) = self.requests.send_next() {
             let id = wish.id();
             let result = match wish {
                 Wish::Operation(envelope) => {
                     let envelope = Envelope { origin: 0, ..envelope };
                     let head = envelope.encode_head();
-                    self.perform(Epoch::LOCAL, envelope, &head)
+                    self.perform(now, Epoch::LOCAL, envelope, &head)
                 }
                 Wish::Barrier(_) => Ok(Applied { version: self.tree.version(), epoch: self.epoch, inode: 0 }),
             };

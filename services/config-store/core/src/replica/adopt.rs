@@ -186,6 +186,7 @@ impl Replica {
         let (from, version) = (self.tree.version(), tree.version());
         self.tree = tree;
         self.uncertain.replaced(&self.tree, changed.iter().chain(&removed).copied());
+        self.lock_ages.forget_all();
         self.hand_out_certain();
         self.log = log;
         self.epochs = history.epochs;

@@ -15,10 +15,13 @@
 mod active;
 mod adopt;
 mod certain;
+mod locks;
 mod phase;
 mod round;
 mod storing;
 mod update;
+
+pub use locks::LOCK_LIFETIME;
 
 use std::{
     collections::VecDeque,
@@ -30,6 +33,7 @@ use quorate_types::NodeId;
 
 use self::{
     certain::Uncertain,
+    locks::LockAges,
     phase::{Group, Phase},
     storing::InFlight,
 };
@@ -99,6 +103,7 @@ pub struct Replica {
     conflicts: u64,
     committed: u64,
     uncertain: Uncertain,
+    lock_ages: LockAges,
     history: History,
     phase: Phase,
     group: Option<Group>,
@@ -136,6 +141,7 @@ impl Replica {
             conflicts: image.conflicts,
             committed: image.committed,
             uncertain: Uncertain::default(),
+            lock_ages: LockAges::default(),
             history,
             phase: Phase::Detached,
             group: None,
@@ -344,7 +350,7 @@ impl Replica {
         self.act_on_timer(now);
         self.commit();
         self.announce_state();
-        self.send_requests();
+        self.send_requests(now);
         self.send_pieces();
         self.commit();
         let expired = self.requests.expire(now);
@@ -371,7 +377,8 @@ impl Replica {
     }
 
     fn reply_all(&mut self, replies: Vec<(Handle, crate::request::Reply)>) {
-        self.outputs.extend(replies.into_iter().map(|(handle, reply)| Output::Reply { handle, reply }));
+        let replies = replies.into_iter().filter(|(handle, _)| *handle != locks::NOBODY);
+        self.outputs.extend(replies.map(|(handle, reply)| Output::Reply { handle, reply }));
     }
 
     fn send_control(&mut self, message: Message) {
