@@ -99,7 +99,7 @@ pub enum Error {
         source: DatabaseError,
     },
     /// Files cannot be brought into the tree as it is; one sentence for each.
-    #[error("{} conflicts with the tree, nothing was changed", .0.len())]
+    #[error("what stands in the tree is in the way, {} times; nothing was changed", .0.len())]
     Conflicts(Vec<String>),
     /// Nobody said yes.
     #[error("this was not confirmed, nothing was changed")]
