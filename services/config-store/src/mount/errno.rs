@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn names_are_text_of_at_most_255_bytes() {
         assert_eq!(name(OsStr::new("a.conf")).ok(), Some("a.conf"));
-        let errno = |text: &[u8]| name(OsStr::from_bytes(text)).map_err(|refused| refused.errno()).err();
+        let errno = |text: &[u8]| name(OsStr::from_bytes(text)).err().map(|refused| refused.errno());
         assert_eq!(errno(&[b'n'; 255]), None);
         assert_eq!(errno(&[b'n'; 256]), Some(Errno::ENAMETOOLONG));
         assert_eq!(errno(b"\xff"), Some(Errno::EILSEQ));
