@@ -76,10 +76,10 @@ impl Checks {
     pub fn observe(&mut self, id: NodeId, replica: &Replica) {
         let version = replica.tree().version();
         let now = (*replica.log().chain(), replica.tree().checksum());
-        if !self.readers.contains_key(&id) {
-            self.readers.insert(id, replica.tree().clone());
+        self.readers.entry(id).or_insert_with(|| {
             self.loaded.insert(id, (replica.committed(), version));
-        }
+            replica.tree().clone()
+        });
         if self.broken_on_purpose || self.lawless {
             return;
         }
