@@ -8,7 +8,7 @@
 //! - A barrier is never older than a write that was acknowledged before it was asked for.
 //! - What a replica had done and the winner had not is in the conflict copy, in the very next batch.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use config_store_core::{
     Applied, Batch, ChainHash, Change, Checksum, ConflictItem, Epoch, Handle, Output, Replacement, Replica,
@@ -76,8 +76,8 @@ impl Checks {
     pub fn observe(&mut self, id: NodeId, replica: &Replica) {
         let version = replica.tree().version();
         let now = (*replica.log().chain(), replica.tree().checksum());
-        if !self.readers.contains_key(&id) {
-            self.readers.insert(id, replica.tree().clone());
+        if let Entry::Vacant(new) = self.readers.entry(id) {
+            new.insert(replica.tree().clone());
             self.loaded.insert(id, (replica.committed(), version));
         }
         if self.broken_on_purpose || self.lawless {
