@@ -147,7 +147,9 @@ mod tests {
     fn guests() -> Tree {
         let mut tree = Tree::new();
         let directories = ["nodes", "nodes/a", "nodes/a/qemu-server", "nodes/b", "nodes/b/qemu-server"];
-        directories.iter().for_each(|name| drop(tree.apply(1, 1, &mkdir(name)).unwrap()));
+        for name in directories {
+            tree.apply(1, 1, &mkdir(name)).unwrap();
+        }
         tree.apply(1, 1, &put("nodes/a/qemu-server/100.conf", Expect::Any, "x")).unwrap();
         tree
     }
