@@ -1,7 +1,7 @@
 //! Whatever happens to the nodes, in whatever order: the ring comes back whole, and histories do not differ.
 //!
 //! `INTEROP_SEED` decides what happens; a failing run prints it. `INTEROP_ROUNDS` makes it longer, over every transport:
-//! 200 take half an hour over knet.
+//! 200 take some ten minutes over knet.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
