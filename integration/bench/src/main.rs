@@ -3,8 +3,10 @@
 //! Figures are latencies as one caller sees them, in microseconds: p50, p99 and the longest. Compare runs on the same
 //! machine only.
 
+mod files;
 mod idle;
 mod multicast;
+mod reads;
 mod report;
 mod writes;
 
@@ -56,6 +58,33 @@ enum What {
         #[arg(long, default_value = "hp1")]
         node: String,
     },
+    /// Reads that ask the cluster for the newest state first.
+    Reads {
+        /// Reads in all.
+        #[arg(long, default_value_t = 2000)]
+        count: usize,
+        /// Callers at a time.
+        #[arg(long, default_value_t = 1)]
+        callers: usize,
+        /// Node that is called.
+        #[arg(long, default_value = "hp1")]
+        node: String,
+    },
+    /// The mount: replacing, reading and listing small files, and when another node shows them.
+    Files {
+        /// Files in all.
+        #[arg(long, default_value_t = 1000)]
+        count: usize,
+        /// Writers at a time, each in a directory of its own.
+        #[arg(long, default_value_t = 1)]
+        writers: usize,
+        /// Bytes of each file.
+        #[arg(long, default_value_t = 1024)]
+        size: usize,
+        /// Node whose mount is used.
+        #[arg(long, default_value = "hp1")]
+        node: String,
+    },
     /// CPU time and memory of every daemon while nobody calls.
     Idle {
         /// For how long, in seconds.
@@ -74,6 +103,10 @@ async fn main() -> anyhow::Result<()> {
         }
         What::Multicast { count, window, size, node } => {
             multicast::run(&playground, &node, multicast::Load { count, window, size }).await
+        }
+        What::Reads { count, callers, node } => reads::run(&playground, &node, count, callers).await,
+        What::Files { count, writers, size, node } => {
+            files::run(&playground, &node, files::Load { count, writers, size })
         }
         What::Idle { seconds } => idle::run(&playground, std::time::Duration::from_secs(seconds)).await,
     }
