@@ -136,7 +136,9 @@ async fn who_joins_sees_the_clusters_tree_and_no_longer_its_own() {
     overwrite(&at.join("own/file"), b"before").expect("writable");
     overwrite(&at.join("both"), b"before").expect("writable");
     let mut open = File::open(at.join("own/file")).expect("readable");
-    overwrite(&mount::of(lab.node(1)).await.join("both"), b"the cluster's").expect("writable");
+    let member = mount::of(lab.node(1)).await;
+    mount::writable(&member, true).await;
+    overwrite(&member.join("both"), b"the cluster's").expect("writable");
 
     lab.form().await;
 
@@ -147,7 +149,7 @@ async fn who_joins_sees_the_clusters_tree_and_no_longer_its_own() {
     assert_eq!(text, "before", "who had it open keeps it");
     mount::writable(&at, true).await;
     overwrite(&at.join("both"), b"from the new one").expect("writable");
-    mount::has(&mount::of(lab.node(1)).await.join("both"), "from the new one").await;
+    mount::has(&member.join("both"), "from the new one").await;
 }
 
 /// Number 4.
