@@ -1,6 +1,7 @@
 //! A node's tree through the file system that it mounts.
 //!
-//! A file system tells no versions and has no linearizable read: what is read is this replica's. A file is written under
+//! A file system tells no versions and has no linearizable read: what is read is this replica's, and that a file is
+//! missing, too. A file is written under
 //! another name and renamed, as programs do that must never leave half a file: the rename is what takes effect. The mount
 //! may be in a namespace of its own, so it is looked for in configd's.
 
@@ -133,11 +134,9 @@ impl Client for MountClient {
         };
         match done {
             Some(Ok(())) => Answer::Done { version: None },
-            Some(Err(error))
-                if error.kind() == io::ErrorKind::NotFound && matches!(call, Call::Delete { .. }) =>
-            {
-                Answer::Missing
-            }
+            // The kernel looks a name up before it asks to remove it, and is told what this replica has: the answer of
+            // a local read, which says nothing of the cluster.
+            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => Answer::Refused,
             Some(Err(error)) => failure(&error),
             None => Answer::Unknown,
         }
