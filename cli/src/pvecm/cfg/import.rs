@@ -2,11 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{
-    copy, database,
-    plan::{Choice, Plan},
-    restore::carry_out,
-};
+use super::{copy, database, restore::How};
 use crate::{client::Client, error::Error, exit::Exit, output::Output};
 
 /// Writes the files of a Proxmox node's database into the shared tree.
@@ -25,24 +21,14 @@ pub(super) struct Args {
     /// The database
     #[arg(value_name = "CONFIG.DB")]
     file: PathBuf,
-    /// Only print what would be done
-    #[arg(long)]
-    dry_run: bool,
-    /// Only this path and what is below
-    #[arg(long, value_name = "PATH")]
-    prefix: Option<String>,
-    /// Also corosync.conf: the members and addresses of the cluster
-    #[arg(long)]
-    with_corosync_conf: bool,
-    /// Do not ask
-    #[arg(long)]
-    force: bool,
+    #[command(flatten)]
+    how: How,
 }
 
 impl Args {
     /// Whether the tree may be changed.
     pub(super) const fn may_change(&self) -> bool {
-        !self.dry_run
+        !self.how.dry_run
     }
 }
 
@@ -50,9 +36,5 @@ pub(super) async fn run(args: Args, client: &Client, out: &mut Output<'_>) -> Re
     let wanted = database::read(&args.file);
     let wanted = wanted.map_err(|source| Error::Database { path: args.file.clone(), source })?;
     let (_, tree) = copy::of_cluster(client).await?;
-    let prefix = args.prefix.map(|prefix| prefix.trim_end_matches('/').to_owned());
-    let choice = Choice { prefix, corosync_conf: args.with_corosync_conf };
-    let plan = Plan::of(&wanted, &tree, &choice);
-    out.answer(&plan, || plan.text())?;
-    carry_out(&plan, client, args.dry_run, args.force).await
+    args.how.bring_in(&wanted, &tree, client, out).await
 }

@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    archive, copy,
+    archive,
+    copy::{self, Copy},
     plan::{Choice, Plan, confirm},
 };
 use crate::{client::Client, error::Error, exit::Exit, output::Output};
@@ -28,24 +29,14 @@ pub(super) struct Args {
     /// The archive; - for standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Only print what would be done
-    #[arg(long)]
-    dry_run: bool,
-    /// Only this path and what is below
-    #[arg(long, value_name = "PATH")]
-    prefix: Option<String>,
-    /// Also corosync.conf: the members and addresses of the cluster
-    #[arg(long)]
-    with_corosync_conf: bool,
-    /// Do not ask
-    #[arg(long)]
-    force: bool,
+    #[command(flatten)]
+    how: How,
 }
 
 impl Args {
     /// Whether the tree may be changed.
     pub(super) const fn may_change(&self) -> bool {
-        !self.dry_run
+        !self.how.dry_run
     }
 }
 
@@ -63,20 +54,45 @@ pub(super) async fn run(args: Args, client: &Client, out: &mut Output<'_>) -> Re
         let text = format!("this backup is of cluster '{}', this is '{}'", manifest.cluster, header.cluster);
         crate::output::remark("warning", &text);
     }
-    let prefix = args.prefix.map(|prefix| prefix.trim_end_matches('/').to_owned());
-    let choice = Choice { prefix, corosync_conf: args.with_corosync_conf };
-    let plan = Plan::of(&wanted, &tree, &choice);
-    out.answer(&plan, || plan.text())?;
-    carry_out(&plan, client, args.dry_run, args.force).await
+    args.how.bring_in(&wanted, &tree, client, out).await
+}
+
+/// How a tree from outside is brought in: `pvecm cfg restore` and `pvecm cfg import`.
+#[derive(Debug, clap::Args)]
+pub(super) struct How {
+    /// Only print what would be done
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Only this path and what is below
+    #[arg(long, value_name = "PATH")]
+    prefix: Option<String>,
+    /// Also corosync.conf: the members and addresses of the cluster
+    #[arg(long)]
+    with_corosync_conf: bool,
+    /// Do not ask
+    #[arg(long)]
+    force: bool,
+}
+
+impl How {
+    /// Prints what there is to do, then does it.
+    pub(super) async fn bring_in(
+        self,
+        wanted: &Copy,
+        tree: &Copy,
+        client: &Client,
+        out: &mut Output<'_>,
+    ) -> Result<Exit, Error> {
+        let prefix = self.prefix.map(|prefix| prefix.trim_end_matches('/').to_owned());
+        let choice = Choice { prefix, corosync_conf: self.with_corosync_conf };
+        let plan = Plan::of(wanted, tree, &choice);
+        out.answer(&plan, || plan.text())?;
+        carry_out(&plan, client, self.dry_run, self.force).await
+    }
 }
 
 /// Asks if need be, then performs a plan that was printed.
-pub(super) async fn carry_out(
-    plan: &Plan,
-    client: &Client,
-    dry_run: bool,
-    force: bool,
-) -> Result<Exit, Error> {
+async fn carry_out(plan: &Plan, client: &Client, dry_run: bool, force: bool) -> Result<Exit, Error> {
     if dry_run || (plan.changes.is_empty() && plan.conflicts.is_empty()) {
         return Ok(Exit::Success);
     }
