@@ -22,7 +22,8 @@ enum Job {
     Read(Box<dyn FnOnce(&Store) + Send>),
 }
 
-/// The way to the thread. Dropping it ends the thread once it has written what it was given.
+/// The way to the thread. Dropping it waits until the thread has written what it was given and has closed the store:
+/// a process that ends with an open store may be aborted by the store's own background threads.
 pub(crate) struct StoreThread {
     jobs: mpsc::UnboundedSender<Job>,
     thread: Option<JoinHandle<()>>,
@@ -69,12 +70,18 @@ impl StoreThread {
         let _ = self.jobs.send(Job::Read(Box::new(read)));
     }
 
-    /// Waits until everything is written and the store is closed.
-    pub(crate) async fn close(mut self) {
-        let thread = self.thread.take();
-        drop(self);
-        if let Some(thread) = thread {
-            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+    /// Waits until everything is written and the store is closed, without blocking the caller's thread.
+    pub(crate) async fn close(self) {
+        let _ = tokio::task::spawn_blocking(move || drop(self)).await;
+    }
+}
+
+impl Drop for StoreThread {
+    fn drop(&mut self) {
+        // Closes the queue, which is what the thread ends on.
+        self.jobs = mpsc::unbounded_channel().0;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
         }
     }
 }
