@@ -48,3 +48,11 @@ pub mod gateway {
         tonic::include_proto!("quorate.gateway.v1");
     }
 }
+
+/// guestd: virtual machines and their storage.
+pub mod guest {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("quorate.guest.v1");
+    }
+}
