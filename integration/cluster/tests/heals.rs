@@ -109,3 +109,42 @@ async fn a_daemon_that_is_killed_right_after_the_loss_of_a_node_comes_back() {
         lab.settled(&lab.all()).await;
     }
 }
+
+/// Changes one byte in the middle of every table file of a node's store.
+fn damage_store(node: &Node) {
+    let store = node.root().state_dir("configd").join("tree");
+    let mut damaged = 0;
+    for entry in std::fs::read_dir(&store).expect("the node has a store") {
+        let path = entry.expect("readable").path();
+        if path.extension().is_some_and(|extension| extension == "sst") {
+            let mut bytes = std::fs::read(&path).expect("readable");
+            bytes[0] ^= 0xff;
+            std::fs::write(&path, bytes).expect("writable");
+            damaged += 1;
+        }
+    }
+    assert!(damaged > 0, "the store has table files");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_damaged_is_filled_again_by_the_other_nodes() {
+    // given: a restart has made table files of what was in the write-ahead log
+    let lab = Lab::cluster(3).await;
+    let victim = lab.node(2);
+    cli::put(victim, "before", "on all three\n").await;
+    kill(victim, "configd").await;
+    lab.settled(&lab.all()).await;
+    // when
+    victim.kill(None).await.expect("the node runs");
+    damage_store(victim);
+    cli::put(lab.node(1), "meanwhile", "on two\n").await;
+    victim.start().await.expect("the node starts");
+    // then
+    lab.settled(&lab.all()).await;
+    for path in ["before", "meanwhile"] {
+        cli::done(victim, &["cfg", "get", path]).await;
+    }
+    let log = cli::done(lab.node(1), &["log"]).await;
+    assert!(log.contains("the store was damaged, is kept as"), "{log}");
+    cli::put(victim, "after", "written by who was damaged\n").await;
+}

@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use crate::{
+    aside::{self, Why},
     conf_guard::{self, COROSYNC_CONF},
     convert,
     error::Error,
@@ -31,7 +32,8 @@ use crate::{
     handle::{Command, Write},
     identity::{Identity, IdentitySource},
     metrics::StoreMetrics,
-    opening, refusal,
+    opening::{self, Place},
+    refusal,
     rocks::StoreError,
     status::{Notable, Status},
     store_thread::{StoreThread, Written},
@@ -119,8 +121,10 @@ impl Driver {
     /// be read, until the store can be written again.
     pub(crate) fn open(parts: Parts) -> Result<Self, Error> {
         let identity = parts.identities.read()?;
-        let (opened, failure) = opening::open_or_read(&parts.store_path, &identity)?;
+        let place = Place { path: &parts.store_path, repair: parts.identities.has_peers() };
+        let (opened, failure) = opening::open_or_read(place, &identity)?;
         tracing::info!(version = opened.replica.tree().version(), checksum = %opened.replica.tree().checksum(), standalone = identity.node.is_none(), "replica loaded");
+        note_repair(&parts.status, opened.damaged.as_deref());
         parts.view.reset(opened.replica.tree().clone());
         let mut driver = Self {
             parts,
@@ -339,7 +343,9 @@ impl Driver {
     }
 
     fn install(&mut self, identity: Identity) -> Result<(), Error> {
-        let opened = opening::open(&self.parts.store_path, &identity)?;
+        let place = Place { path: &self.parts.store_path, repair: self.parts.identities.has_peers() };
+        let opened = opening::open(place, &identity)?;
+        note_repair(&self.parts.status, opened.damaged.as_deref());
         self.replica = opened.replica;
         self.parts.view.reset(self.replica.tree().clone());
         self.store = opened.store;
@@ -379,7 +385,10 @@ impl Driver {
     }
 
     fn reopen(&mut self, discard_tree: bool, identity: Identity) -> Result<PathBuf, Error> {
-        let backup = if discard_tree { set_aside(&self.parts.store_path)? } else { PathBuf::new() };
+        let backup = match discard_tree {
+            true => aside::set_aside(&self.parts.store_path, Why::BeforeJoin)?,
+            false => PathBuf::new(),
+        };
         self.install(identity)?;
         Ok(backup)
     }
@@ -413,6 +422,9 @@ impl Driver {
                     self.follow_conf();
                 }
                 Output::StateChanged { to, .. } => {
+                    if matches!(to, State::Local | State::Synced) {
+                        aside::remembered(&self.parts.store_path);
+                    }
                     self.parts.health.set(crate::SERVICE, matches!(to, State::Local | State::Synced)).await;
                     if to == State::Synced {
                         self.follow_conf();
@@ -566,40 +578,20 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
+/// Writes into the cluster log that this node's store had to be given up.
+fn note_repair(status: &Status, damaged: Option<&Path>) {
+    if let Some(path) = damaged {
+        status.note(&Notable::StoreDamaged { path: path.to_owned() });
+    }
+}
+
 /// Whole UTC seconds by this node's clock.
 fn now_seconds() -> u32 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs() as u32)
-}
-
-/// Moves the store away under a name that says when, and is not taken yet.
-fn set_aside(store: &std::path::Path) -> Result<PathBuf, Error> {
-    let name = format!("tree.before-join.{}", now_seconds());
-    let names = std::iter::once(name.clone()).chain((2..).map(|number| format!("{name}.{number}")));
-    let backup = names.map(|name| store.with_file_name(name)).find(|path| !path.exists());
-    let backup = backup.expect("an endless list of names has one that is free");
-    std::fs::rename(store, &backup).map_err(|source| Error::SetAside { path: backup.clone(), source })?;
-    Ok(backup)
 }
 
 /// What [`Driver::open`] can fail with besides the store: kept apart so that `lib.rs` can tell a damaged
 /// store from a bad configuration.
 pub(crate) fn is_configuration(error: &Error) -> bool {
     matches!(error, Error::Conf { .. } | Error::Store(StoreError::Damaged { .. }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn trees_set_aside_within_one_second_keep_names_of_their_own() {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let store = dir.path().join("tree");
-        let mut backups = std::collections::BTreeSet::new();
-        for _ in 0..3 {
-            std::fs::create_dir(&store).expect("made");
-            backups.insert(set_aside(&store).expect("moved"));
-        }
-        assert_eq!(backups.len(), 3);
-    }
 }

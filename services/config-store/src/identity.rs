@@ -45,6 +45,13 @@ impl IdentitySource {
         &self.name
     }
 
+    /// Whether corosync.conf lists this node and others, which have copies of the tree.
+    pub(crate) fn has_peers(&self) -> bool {
+        let text = std::fs::read_to_string(self.root.corosync_conf()).unwrap_or_default();
+        ClusterConf::parse(&text)
+            .is_ok_and(|conf| conf.nodes.len() > 1 && conf.node_named(self.name.as_str()).is_some())
+    }
+
     /// Reads corosync.conf. A node that is not listed in it any more is in no ring; its tree stays a
     /// read-only replica of the cluster it was in, so it keeps an id.
     pub(crate) fn read(&self) -> Result<Identity, Error> {

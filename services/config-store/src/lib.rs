@@ -26,6 +26,7 @@
 //! | `refusal.rs`, `error.rs` | what a refused write says |
 //! | `metrics.rs` | what observers see |
 
+mod aside;
 mod commit;
 mod conf_guard;
 mod convert;

@@ -1,12 +1,17 @@
 //! Opening the store and loading the replica from it, also from a store that can only be read.
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 
 use config_store_core::{Input, Replica, Settings};
 use quorate_types::NodeId;
 use tokio::sync::mpsc;
 
 use crate::{
+    aside::{self, Why},
     error::Error,
     identity::Identity,
     rocks::{Store, StoreError},
@@ -26,19 +31,42 @@ pub(crate) struct Opened {
     /// What became of the batches that the store was given.
     pub(crate) written: mpsc::UnboundedReceiver<Written>,
     pub(crate) conflict_entries: u64,
+    /// Where the store lies that was damaged and given up for this one.
+    pub(crate) damaged: Option<PathBuf>,
+}
+
+/// A store, and what to do if it is damaged.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) path: &'a Path,
+    /// Whether other nodes have copies: a damaged store is set aside, and they fill a new one.
+    pub(crate) repair: bool,
 }
 
 /// Opens the store, making it if there is none.
 ///
 /// # Errors
-/// A store that cannot be opened, read, or is damaged.
-pub(crate) fn open(path: &Path, identity: &Identity) -> Result<Opened, Error> {
+/// A store that cannot be opened or read, or is damaged while no other node has a copy.
+pub(crate) fn open(place: Place<'_>, identity: &Identity) -> Result<Opened, Error> {
+    match open_as_it_is(place.path, identity) {
+        Err(Error::Store(error)) if place.repair && error.is_damage() => {
+            let reason = quorate_daemon::telemetry::chain(&error);
+            aside::note_forgotten(place.path)?;
+            let damaged = aside::set_aside(place.path, Why::Damaged)?;
+            tracing::error!(reason, kept = %damaged.display(), "the store is damaged: the other nodes fill a new one");
+            Ok(Opened { damaged: Some(damaged), ..open_as_it_is(place.path, identity)? })
+        }
+        opened => opened,
+    }
+}
+
+fn open_as_it_is(path: &Path, identity: &Identity) -> Result<Opened, Error> {
     std::fs::create_dir_all(path).map_err(|source| Error::SetAside { path: path.to_owned(), source })?;
     let store = Store::open(path)?;
-    let (replica, conflict_entries) = load(&store, identity)?;
+    let (replica, conflict_entries) = load(&store, path, identity)?;
     let (completions, written) = mpsc::unbounded_channel();
     let store = StoreThread::start(Arc::new(store), completions)?;
-    Ok(Opened { replica, store, written, conflict_entries })
+    Ok(Opened { replica, store, written, conflict_entries, damaged: None })
 }
 
 /// Like [`open`]; but a store that is there and cannot be written, because the disk is full or broken, is read all the
@@ -46,10 +74,10 @@ pub(crate) fn open(path: &Path, identity: &Identity) -> Result<Opened, Error> {
 ///
 /// # Errors
 /// As [`open`], when the store cannot be read either.
-pub(crate) fn open_or_read(path: &Path, identity: &Identity) -> Result<(Opened, Option<Error>), Error> {
-    match open(path, identity) {
+pub(crate) fn open_or_read(place: Place<'_>, identity: &Identity) -> Result<(Opened, Option<Error>), Error> {
+    match open(place, identity) {
         Ok(opened) => Ok((opened, None)),
-        Err(error @ Error::Store(StoreError::Open { .. })) => match read(path, identity) {
+        Err(error @ Error::Store(StoreError::Open { .. })) => match read(place.path, identity) {
             Ok(opened) => Ok((opened, Some(error))),
             Err(_) => Err(error),
         },
@@ -58,16 +86,18 @@ pub(crate) fn open_or_read(path: &Path, identity: &Identity) -> Result<(Opened, 
 }
 
 fn read(path: &Path, identity: &Identity) -> Result<Opened, Error> {
-    let (replica, conflict_entries) = load(&Store::open_read_only(path)?, identity)?;
+    let (replica, conflict_entries) = load(&Store::open_read_only(path)?, path, identity)?;
     let (_, written) = mpsc::unbounded_channel();
-    Ok(Opened { replica, store: StoreThread::ended(), written, conflict_entries })
+    Ok(Opened { replica, store: StoreThread::ended(), written, conflict_entries, damaged: None })
 }
 
-fn load(store: &Store, identity: &Identity) -> Result<(Replica, u64), Error> {
+fn load(store: &Store, path: &Path, identity: &Identity) -> Result<(Replica, u64), Error> {
     let image = store.load()?;
     let conflict_entries = store.conflict_entries()?;
     let node = identity.node.unwrap_or(STANDALONE_NODE);
-    let mut replica = Replica::load(Settings::new(node, rand::random()), image);
+    let mut settings = Settings::new(node, rand::random());
+    settings.disk_forgot = aside::is_forgotten(path);
+    let mut replica = Replica::load(settings, image);
     replica.handle_input(Instant::now(), Input::LocalMode(identity.node.is_none()));
     Ok((replica, conflict_entries))
 }
@@ -81,15 +111,16 @@ mod tests {
         let dir = tempfile::tempdir().expect("temporary directory");
         let alone = Identity { node: None, cluster: String::new() };
         let path = dir.path().join("tree");
-        open(&path, &alone).expect("a new store").store.close().await;
+        let place = Place { path: &path, repair: false };
+        open(place, &alone).expect("a new store").store.close().await;
         // Whoever holds the lock keeps others from writing, as a full disk does.
         let holder = Store::open(&path).expect("the store is closed");
 
-        let (_, failure) = open_or_read(&path, &alone).expect("it can be read");
+        let (_, failure) = open_or_read(place, &alone).expect("it can be read");
         assert!(matches!(failure, Some(Error::Store(StoreError::Open { .. }))), "{failure:?}");
 
         drop(holder);
-        let (_, failure) = open_or_read(&path, &alone).expect("it can be written again");
+        let (_, failure) = open_or_read(place, &alone).expect("it can be written again");
         assert!(failure.is_none(), "{failure:?}");
     }
 
@@ -98,6 +129,23 @@ mod tests {
         let dir = tempfile::tempdir().expect("temporary directory");
         let alone = Identity { node: None, cluster: String::new() };
         std::fs::write(dir.path().join("tree"), "a file in the way").expect("writable");
-        assert!(open_or_read(&dir.path().join("tree"), &alone).is_err());
+        let path = dir.path().join("tree");
+        assert!(open_or_read(Place { path: &path, repair: true }, &alone).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_damaged_store_is_given_up_only_where_others_have_copies() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let member = Identity { node: NodeId::new(1).ok(), cluster: "lab".to_owned() };
+        let path = dir.path().join("tree");
+        open(Place { path: &path, repair: true }, &member).expect("a new store").store.close().await;
+        std::fs::write(path.join("CURRENT"), "no manifest at all").expect("writable");
+
+        let refused = open(Place { path: &path, repair: false }, &member).map(|_| ()).expect_err("damaged");
+        assert!(matches!(&refused, Error::Store(error) if error.is_damage()), "{refused:?}");
+
+        let opened = open(Place { path: &path, repair: true }, &member).expect("a store in its place");
+        let kept = opened.damaged.as_deref().expect("the damaged one is kept");
+        assert!(kept.join("CURRENT").exists() && aside::is_forgotten(&path), "{kept:?}");
     }
 }

@@ -2,6 +2,7 @@
 
 use config_store_core::{Replica, RequestError, Shortfall, State};
 use quorate_proto::quorum::v1::QuorumStatus;
+use quorate_types::NodeId;
 
 use crate::error::Error;
 
@@ -55,6 +56,9 @@ fn not_quorate(shortfall: &Shortfall, votes: Option<&QuorumStatus>) -> String {
     if !votes.reason.is_empty() {
         return format!("no quorum, the configuration is read-only: {}", votes.reason);
     }
+    if !shortfall.forgot.is_empty() {
+        return forgot(shortfall, votes);
+    }
     if shortfall.without_replica.is_empty() {
         return "the configuration is read-only until this node's replica has joined the others".to_owned();
     }
@@ -65,6 +69,19 @@ fn not_quorate(shortfall: &Shortfall, votes: Option<&QuorumStatus>) -> String {
         shortfall.expected_votes,
         shortfall.votes_needed,
         silent.join(", ")
+    )
+}
+
+/// Members came back with a new disk, and those that are away may have the only copy of what they acknowledged.
+fn forgot(shortfall: &Shortfall, votes: &QuorumStatus) -> String {
+    let names =
+        |nodes: &[NodeId]| -> Vec<String> { nodes.iter().map(|node| name(node.get(), votes)).collect() };
+    let away =
+        if shortfall.absent.is_empty() { "a backup".to_owned() } else { names(&shortfall.absent).join(", ") };
+    format!(
+        "the configuration is read-only: the store of {} is new and what it once acknowledged may be nowhere else but on {away}; \
+         start {away}, or, if nothing else is left, lower the expected votes (pvecm expected) to go on with what there is",
+        names(&shortfall.forgot).join(", ")
     )
 }
 
@@ -102,18 +119,14 @@ pub(crate) fn state_reason(replica: &Replica, votes: Option<&QuorumStatus>, stor
         State::Local | State::Synced => String::new(),
         State::Synchronising => "the replicas are comparing their trees".to_owned(),
         State::Failed => store.unwrap_or("the disk refused a write").to_owned(),
-        State::Alone | State::NotQuorate => {
-            not_quorate(&replica.check_quorum().err().unwrap_or_default(), votes)
-        }
+        State::Alone | State::NotQuorate => not_quorate(&replica.shortfall(), votes),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use quorate_proto::quorum::v1::QuorumNode;
-    use quorate_types::NodeId;
-
     use super::*;
+    use quorate_proto::quorum::v1::QuorumNode;
 
     #[test]
     fn no_quorum_names_the_votes_and_the_missing() {

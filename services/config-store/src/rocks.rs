@@ -12,7 +12,8 @@ use config_store_core::{
     conflict_removal, content_key,
 };
 use rocksdb::{
-    ColumnFamily, ColumnFamilyDescriptor, DB, Direction, IteratorMode, Options, WriteBatch, WriteOptions,
+    ColumnFamily, ColumnFamilyDescriptor, DB, Direction, ErrorKind, IteratorMode, Options, WriteBatch,
+    WriteOptions,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -66,6 +67,18 @@ pub enum StoreError {
         #[source]
         source: rocksdb::Error,
     },
+}
+
+impl StoreError {
+    /// Whether what is stored is broken, rather than out of reach for the moment.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Open { source, .. } | Self::Read { source, .. } => source.kind() == ErrorKind::Corruption,
+            Self::Write { .. } => false,
+        }
+    }
 }
 
 /// An open store.

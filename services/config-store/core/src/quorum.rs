@@ -53,6 +53,7 @@ impl QuorumView {
             expected_votes: self.expected_votes,
             absent: self.absent.clone(),
             without_replica: without_replica.copied().collect(),
+            forgot: Vec::new(),
         })
     }
 }
@@ -71,6 +72,8 @@ pub struct Shortfall {
     pub absent: Vec<NodeId>,
     /// Nodes of the ring that run no replica.
     pub without_replica: Vec<NodeId>,
+    /// Nodes whose disk is new: what they once acknowledged, only those that are away may have.
+    pub forgot: Vec<NodeId>,
 }
 
 #[cfg(test)]

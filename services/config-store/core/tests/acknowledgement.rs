@@ -90,6 +90,7 @@ fn a_minority_refuses_writes_at_once_and_says_what_is_missing() {
         expected_votes: 5,
         absent: vec![node(3), node(4), node(5)],
         without_replica: vec![],
+        forgot: vec![],
     };
     assert_eq!(world.checks.reply_of(handle), Some(&Err(RequestError::NotQuorate(shortfall))));
     assert_eq!(world.content(node(1), "f").as_deref(), Some(&b"x"[..]), "reads go on");

@@ -1,6 +1,6 @@
 //! What this daemon itself writes into the cluster log.
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, path::PathBuf};
 
 use config_store_core::status::LogDraft;
 use quorate_types::NodeId;
@@ -32,6 +32,11 @@ pub(crate) enum Notable {
         /// The version now.
         version: u64,
     },
+    /// This node's store could not be read and was moved away; the cluster fills a new one.
+    StoreDamaged {
+        /// Where the damaged one lies.
+        path: PathBuf,
+    },
     /// What this node wrote without the cluster was put aside.
     ConflictKept {
         /// How many entries.
@@ -43,6 +48,7 @@ impl Notable {
     /// Syslog's priority: notice for what somebody should look at, else information.
     fn priority(&self) -> u32 {
         match self {
+            Self::StoreDamaged { .. } => 3,
             Self::ConflictKept { .. } => 4,
             Self::QuorumLost => 5,
             Self::NodesChanged { left, .. } if !left.is_empty() => 5,
@@ -67,6 +73,13 @@ impl fmt::Display for Notable {
             }
             Self::TreeTakenOver { from, version } => {
                 write!(f, "tree of version {version} taken over from the cluster, version {from} before")
+            }
+            Self::StoreDamaged { path } => {
+                write!(
+                    f,
+                    "the store was damaged, is kept as {}, and is filled anew from the cluster",
+                    path.display()
+                )
             }
             Self::ConflictKept { entries } => {
                 write!(

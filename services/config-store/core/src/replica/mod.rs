@@ -15,6 +15,7 @@
 mod active;
 mod adopt;
 mod certain;
+mod forgotten;
 mod locks;
 mod phase;
 mod round;
@@ -24,7 +25,7 @@ mod update;
 pub use locks::LOCK_LIFETIME;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -73,6 +74,9 @@ pub struct Settings {
     pub rejoin_delay: Duration,
     /// How much of the past is kept.
     pub history: HistoryLimits,
+    /// Whether this node was in the cluster before and lost what its disk had: an empty tree here is then never the
+    /// beginning of a new history. Default no.
+    pub disk_forgot: bool,
 }
 
 impl Settings {
@@ -87,6 +91,7 @@ impl Settings {
             update_timeout: Duration::from_secs(15),
             rejoin_delay: Duration::from_secs(5),
             history: HistoryLimits::default(),
+            disk_forgot: false,
         }
     }
 }
@@ -112,6 +117,8 @@ pub struct Replica {
     quorate_view: Option<QuorumView>,
     rounds: u64,
     start_at: Option<Instant>,
+    /// Replicas with a new disk for whose sake the last round did not go on.
+    forgot: BTreeSet<NodeId>,
     requests: Requests,
     outbox: Outbox,
     builder: BatchBuilder,
@@ -149,6 +156,7 @@ impl Replica {
             quorate_view: None,
             rounds: 0,
             start_at: None,
+            forgot: BTreeSet::new(),
             requests: Requests::default(),
             outbox: Outbox::new(settings.incarnation),
             builder,
@@ -249,6 +257,16 @@ impl Replica {
         }
     }
 
+    /// Why nothing can be written for want of votes, or of the memory of members whose disk is new.
+    #[must_use]
+    pub fn shortfall(&self) -> Shortfall {
+        let shortfall = self.check_quorum().err().unwrap_or_else(|| {
+            let absent = self.view.as_ref().map(|view| view.absent.clone());
+            Shortfall { absent: absent.unwrap_or_default(), ..Shortfall::default() }
+        });
+        Shortfall { forgot: self.forgot.iter().copied().collect(), ..shortfall }
+    }
+
     /// Nodes that run a replica, in the group as it was last told.
     #[must_use]
     pub fn members(&self) -> &[NodeId] {
@@ -319,7 +337,7 @@ impl Replica {
     }
 
     fn not_quorate(&self) -> RequestError {
-        RequestError::NotQuorate(self.check_quorum().err().unwrap_or_default())
+        RequestError::NotQuorate(self.shortfall())
     }
 
     fn quorum(&mut self, now: Instant, view: Option<QuorumView>) {

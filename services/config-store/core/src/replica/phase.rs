@@ -124,6 +124,7 @@ impl Replica {
             (phase, Some(group), Some(view)) => match view.check(&group.members) {
                 Err(_) => State::NotQuorate,
                 Ok(()) if matches!(phase, Phase::Active(_)) => State::Synced,
+                Ok(()) if !self.forgot.is_empty() => State::NotQuorate,
                 Ok(()) => State::Synchronising,
             },
         }

@@ -35,6 +35,7 @@ impl Replica {
         members.dedup();
         self.outbox.reset();
         self.group = Some(Group { ring, members, settled: true });
+        self.forgot.clear();
         self.enter(Phase::Waiting, Reason::GroupChanged);
         self.arm(now, Duration::ZERO);
     }

@@ -36,9 +36,12 @@ impl Replica {
         else {
             unreachable!("states are complete only in an exchange within a group");
         };
-        let states = exchange.states;
+        let (ring, states) = (group.ring, exchange.states);
+        if !self.remembers_enough(&states) {
+            return self.arm(now, self.settings.exchange_timeout);
+        }
         let winner = sync::winner(&states);
-        let epoch = sync::next_epoch(group.ring, &states);
+        let epoch = sync::next_epoch(ring, &states);
         let target = states[&winner].clone();
         let catch_up = sync::catch_up(&target, &states[&self.settings.node]);
         tracing::debug!(node = %self.settings.node, %winner, %epoch, version = target.version, ?catch_up, "states");
