@@ -132,10 +132,10 @@ pub(crate) fn plan(disks: usize, online: bool) -> Plan {
         target_node: String::new(),
     };
     Plan {
-        id: "m-1".parse().unwrap(),
+        id: "m-1".parse().expect("a good name"),
         vmid: 100,
-        source: "hp1".parse().unwrap(),
-        target: "hp2".parse().unwrap(),
+        source: "hp1".parse().expect("a good name"),
+        target: "hp2".parse().expect("a good name"),
         online,
         paused: false,
         disks: (0..disks).map(disk).collect(),
