@@ -4,6 +4,9 @@
 //! machine-readable form for reflection; [`convert`] is the only place where generated messages
 //! meet [`quorate_types`].
 
+// The sizes of generated variants are what the messages say.
+#![allow(clippy::large_enum_variant)]
+
 pub mod convert;
 
 /// Every file's descriptor, as an encoded `google.protobuf.FileDescriptorSet`.

@@ -81,7 +81,7 @@ async fn modes_and_owners_follow_from_the_path() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_configd_makes_up_cannot_be_changed() {
-    let Some((_lab, at)) = alone().await else { return };
+    let Some((lab, at)) = alone().await else { return };
     assert_eq!(errno(fs::remove_file(at.join("local"))), Some(Errno::EACCES));
     assert_eq!(errno(fs::write(at.join(".members"), "x")), Some(Errno::EACCES));
     assert_eq!(errno(fs::create_dir(at.join("openvz"))), Some(Errno::EEXIST));
@@ -89,7 +89,13 @@ async fn what_configd_makes_up_cannot_be_changed() {
     assert_eq!(errno(fs::rename(at.join("plain"), at.join(".vmlist"))), Some(Errno::EACCES));
     assert_eq!(errno(fs::rename(at.join(".vmlist"), at.join("other"))), Some(Errno::EACCES));
     assert_eq!(errno(fs::write(at.join(".debug"), "nonsense")), Some(Errno::EIO));
+    let messages =
+        || fs::read_to_string(lab.node(1).log("configd")).expect("readable").matches("DEBUG").count();
+    assert_eq!(messages(), 0, "nobody asked for them");
     fs::write(at.join(".debug"), "1\n").expect("debug can be switched");
+    assert_eq!(errno(fs::remove_file(at.join("local"))), Some(Errno::EACCES));
+    wait::until("a debug message", async || if messages() > 0 { Ok(()) } else { Err("none".to_owned()) })
+        .await;
     assert!(names(&at).contains(".members") && names(&at).contains("local"));
 }
 

@@ -12,7 +12,7 @@
 //! Without a collector the trace context of callers still travels on; only nothing is sampled here. What is
 //! wrong with the settings of the export is a warning: nobody ends for it.
 
-use std::{env, error::Error, fmt::Write as _, io::IsTerminal as _, time::Duration};
+use std::{env, error::Error, fmt::Write as _, io::IsTerminal as _, sync::OnceLock, time::Duration};
 
 use opentelemetry::{KeyValue, trace::TracerProvider as _};
 use opentelemetry_otlp::SpanExporter;
@@ -26,6 +26,7 @@ use tracing_subscriber::{
     filter::{LevelFilter, filter_fn},
     layer::SubscriberExt as _,
     registry::LookupSpan,
+    reload,
     util::SubscriberInitExt as _,
 };
 
@@ -57,6 +58,9 @@ pub enum TelemetryError {
         value: String,
     },
 }
+
+/// What [`set_debug`] does, once logs are set up.
+static SET_DEBUG: OnceLock<Box<dyn Fn(bool) + Send + Sync>> = OnceLock::new();
 
 /// Logging and tracing of this process; ends with [`Telemetry::stop`].
 #[must_use = "spans are lost unless `stop` is awaited"]
@@ -92,7 +96,7 @@ impl Telemetry {
         let provider = tracer_provider(resource(service, node), exporter);
         tracing_subscriber::registry()
             .with(span_layer(&provider, service))
-            .with(log_layer(&log_filter(default_filter)?)?)
+            .with(log_layer(adjustable(log_filter(default_filter)?))?)
             .init();
         for warning in warnings {
             tracing::warn!("{warning}");
@@ -163,12 +167,39 @@ fn log_filter(default: &str) -> Result<EnvFilter, TelemetryError> {
     EnvFilter::try_new(&value).map_err(|source| TelemetryError::Filter { value, source })
 }
 
-fn log_layer<S>(filter: &EnvFilter) -> Result<Box<dyn Layer<S> + Send + Sync>, TelemetryError>
+/// Switches debug messages of this project's crates on, or back to what the process was started with. Without effect
+/// before [`Telemetry::start`].
+pub fn set_debug(on: bool) {
+    if let Some(set) = SET_DEBUG.get() {
+        set(on);
+    }
+}
+
+/// A filter that [`set_debug`] can change later.
+fn adjustable<S: 'static>(filter: EnvFilter) -> reload::Layer<EnvFilter, S> {
+    let usual = filter.clone();
+    let (filter, handle) = reload::Layer::new(filter);
+    let set = move |on: bool| {
+        let wanted = if on { with_debug(&usual) } else { usual.clone() };
+        // Fails only when the subscriber is gone, and the process ends.
+        let _ = handle.reload(wanted);
+    };
+    let _ = SET_DEBUG.set(Box::new(set));
+    filter
+}
+
+fn with_debug(usual: &EnvFilter) -> EnvFilter {
+    let directives = EXPORTED.iter().filter_map(|name| format!("{name}=debug").parse().ok());
+    directives.fold(usual.clone(), EnvFilter::add_directive)
+}
+
+fn log_layer<S>(
+    filter: reload::Layer<EnvFilter, S>,
+) -> Result<Box<dyn Layer<S> + Send + Sync>, TelemetryError>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let filter = filter.clone();
     match env::var("QUORATE_LOG_FORMAT").as_deref().unwrap_or("text") {
         "" | "text" => Ok(layer.with_ansi(std::io::stderr().is_terminal()).with_filter(filter).boxed()),
         "json" => Ok(layer.json().with_filter(filter).boxed()),

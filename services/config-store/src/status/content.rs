@@ -28,6 +28,8 @@ impl Generated for Status {
 
     fn set_debug(&self, on: bool) {
         self.0.debug.store(on, Ordering::Relaxed);
+        quorate_daemon::telemetry::set_debug(on);
+        tracing::info!(on, "debug messages, as .debug says");
     }
 }
 
