@@ -92,6 +92,17 @@ struct VotequorumBlock {
     quorum: u32,
     activity_blocked: bool,
     flags: Vec<String>,
+    /// The override of the expected votes that was asked for at this node, if one is in force.
+    expected_override: Option<OverrideBlock>,
+}
+
+/// An operator's word on the expected votes.
+#[derive(Debug, Serialize)]
+struct OverrideBlock {
+    expected_votes: u32,
+    since: Option<String>,
+    /// When it ends by itself; `null` if it does not.
+    expires: Option<String>,
 }
 
 pub(super) async fn run(args: &Args, client: &Client, out: &mut Output<'_>) -> Result<Exit, Error> {
@@ -155,6 +166,11 @@ impl Status {
                 quorum: votes.quorum,
                 activity_blocked: !votes.quorate,
                 flags: votes.flags,
+                expected_override: votes.expected_override.as_ref().map(|it| OverrideBlock {
+                    expected_votes: it.expected_votes,
+                    since: view::rfc3339(it.since.as_ref()),
+                    expires: view::rfc3339(it.expires.as_ref()),
+                }),
             },
             members,
             missing,

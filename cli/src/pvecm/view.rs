@@ -219,6 +219,7 @@ pub(super) mod samples {
             since: at(3),
             node_id: 1,
             reason: String::new(),
+            expected_override: None,
         }
     }
 

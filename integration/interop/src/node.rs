@@ -274,7 +274,7 @@ impl Node {
             }
             Kind::Quorate => {
                 let mut client = QuorumServiceClient::new(self.channel("quorumd"));
-                client.set_expected(SetExpectedRequest { expected_votes }).await?;
+                client.set_expected(SetExpectedRequest { expected_votes, lifetime: None }).await?;
             }
         }
         Ok(())

@@ -15,6 +15,7 @@ use config_store_core::{
     Applied, BatchId, Change, ConfigPath, Envelope, Extensions, FileVersion, Handle, Input, Operation,
     OperationRequest, Output, Replica, Reply, RequestId, State, Tree,
 };
+use corosync_conf::RING_KEY_PATH;
 use quorate_daemon::Health;
 use quorate_proto::{config::v1 as proto, quorum::v1::QuorumStatus};
 use quorate_types::RingId;
@@ -31,6 +32,7 @@ use crate::{
     group_events,
     handle::{Command, Write},
     identity::{Identity, IdentitySource},
+    local_conf::OfferedConf,
     metrics::StoreMetrics,
     opening::{self, Place},
     refusal,
@@ -61,7 +63,7 @@ pub(crate) struct Parts {
     /// Wakes the group's task to leave and join anew.
     pub(crate) rejoin: Arc<Notify>,
     /// Follows the tree's corosync.conf.
-    pub(crate) conf: watch::Sender<Option<Bytes>>,
+    pub(crate) conf: watch::Sender<Option<OfferedConf>>,
     pub(crate) health: Health,
     pub(crate) metrics: StoreMetrics,
     pub(crate) shutdown: CancellationToken,
@@ -529,10 +531,12 @@ impl Driver {
 
     fn offer_conf(&self, tree: &Tree) {
         let path: ConfigPath = COROSYNC_CONF.parse().expect("a plain name is a path");
-        let content = tree.get(&path).map(|entry| entry.content().clone());
+        let key: ConfigPath = RING_KEY_PATH.parse().expect("a plain path is one");
+        let content = |path| tree.get(path).map(|entry| entry.content().clone());
+        let offered = content(&path).map(|conf| OfferedConf { conf, key: content(&key) });
         self.parts.conf.send_if_modified(|known| {
-            let changed = *known != content;
-            *known = content;
+            let changed = *known != offered;
+            *known = offered;
             changed
         });
     }

@@ -3,16 +3,20 @@
 //! The tree is authoritative. Whenever the tree holds a higher `config_version` than the local file, the file is
 //! replaced in one step and the daemons that read it are told. A content that does not parse, or that does not list
 //! this node, is logged and left alone: the node goes on with what it has.
+//!
+//! A new key of the ring comes with the version from which on it is used ([`RingKey`]): it is in its file before that
+//! version is.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
     time::Duration,
 };
 
 use bytes::Bytes;
-use corosync_conf::ClusterConf;
+use corosync_conf::{ClusterConf, RING_KEY_PATH, RingKey};
 use quorate_daemon::{
     Root,
     backoff::Backoff,
@@ -35,18 +39,31 @@ pub(crate) struct Readers {
     pub(crate) quorum: DaemonChannel,
 }
 
+/// What the tree holds for this node's `etc/corosync`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OfferedConf {
+    /// corosync.conf.
+    pub(crate) conf: Bytes,
+    /// [`RING_KEY_PATH`](corosync_conf::RING_KEY_PATH), if there is one.
+    pub(crate) key: Option<Bytes>,
+}
+
+/// Mode of the ring's key. Source: pvecm specification, section 6.
+const KEY_MODE: u32 = 0o400;
+const CONF_MODE: u32 = 0o644;
+
 /// Follows the tree's corosync.conf until shutdown.
 pub(crate) async fn keep_local_copy(
     root: Root,
     node: NodeName,
-    mut contents: watch::Receiver<Option<Bytes>>,
+    mut offers: watch::Receiver<Option<OfferedConf>>,
     readers: Readers,
     shutdown: CancellationToken,
 ) {
     loop {
-        let content = contents.borrow_and_update().clone();
-        if let Some(content) = content {
-            match install(&root.corosync_conf(), &node, &content) {
+        let offered = offers.borrow_and_update().clone();
+        if let Some(offered) = offered {
+            match install(&root, &node, &offered) {
                 Ok(Some(version)) => {
                     tracing::info!(config_version = version, "corosync.conf of this node replaced");
                     readers.reload(&shutdown).await;
@@ -60,7 +77,7 @@ pub(crate) async fn keep_local_copy(
             }
         }
         tokio::select! {
-            changed = contents.changed() => if changed.is_err() { return },
+            changed = offers.changed() => if changed.is_err() { return },
             () = shutdown.cancelled() => return,
         }
     }
@@ -77,21 +94,42 @@ enum InstallError {
     NotListed(NodeName),
     #[error("the local copy cannot be written")]
     Write(#[source] io::Error),
+    #[error("the new key of the ring cannot be written")]
+    Key(#[source] io::Error),
 }
 
-/// Replaces the local file if the content is newer; tells its version if so.
-fn install(path: &Path, node: &NodeName, content: &Bytes) -> Result<Option<u64>, InstallError> {
-    let text = std::str::from_utf8(content).map_err(InstallError::NotText)?;
+/// Replaces the local file, and the ring's key if another one comes with it, if the content is newer; tells its version
+/// if so.
+fn install(root: &Root, node: &NodeName, offered: &OfferedConf) -> Result<Option<u64>, InstallError> {
+    let path = &root.corosync_conf();
+    let text = std::str::from_utf8(&offered.conf).map_err(InstallError::NotText)?;
     let conf = ClusterConf::parse(text).map_err(InstallError::Mistakes)?;
     if conf.node_named(node.as_str()).is_none() {
         return Err(InstallError::NotListed(node.clone()));
     }
     let version = conf.totem.config_version;
-    if local_version(path).is_some_and(|local| local >= version) {
+    let local = local_version(path);
+    if local.is_some_and(|local| local >= version) {
         return Ok(None);
     }
-    replace(path, content).map_err(InstallError::Write)?;
+    if let Some(key) = new_key(offered, local.unwrap_or_default(), version) {
+        replace(&root.authkey(), &key.key, KEY_MODE).map_err(InstallError::Key)?;
+        tracing::info!(config_version = key.config_version, "key of the ring replaced");
+    }
+    replace(path, &offered.conf, CONF_MODE).map_err(InstallError::Write)?;
     Ok(Some(version))
+}
+
+/// The key that is used from a version between these on. What is none is logged: the ring goes on with the key it has.
+fn new_key(offered: &OfferedConf, local: u64, version: u64) -> Option<RingKey> {
+    let text = offered.key.as_ref()?;
+    match RingKey::parse(&String::from_utf8_lossy(text)) {
+        Ok(key) => Some(key).filter(|key| key.is_due(local, version)),
+        Err(error) => {
+            tracing::error!(path = RING_KEY_PATH, %error, "the key of the ring in the tree is not used");
+            None
+        }
+    }
 }
 
 /// Version of the local file; `None` if it is missing or unusable, so that it is replaced.
@@ -101,11 +139,16 @@ fn local_version(path: &Path) -> Option<u64> {
 }
 
 /// Whole or not at all, also through a loss of power.
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(directory)?;
-    let staged = path.with_extension("conf.new");
-    let mut file = File::create(&staged)?;
+    let staged = path.with_added_extension("new");
+    // One that was left by a crash may not be writable, as a key is not.
+    match fs::remove_file(&staged) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&staged)?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&staged, path)?;
@@ -167,42 +210,89 @@ mod tests {
         "hp1".parse().expect("a name")
     }
 
+    fn root() -> (tempfile::TempDir, Root) {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let root = Root::new(dir.path());
+        (dir, root)
+    }
+
+    fn offer(conf: Bytes) -> OfferedConf {
+        OfferedConf { conf, key: None }
+    }
+
+    /// The same with a key for a version.
+    fn with_key(conf: Bytes, config_version: u64, byte: u8) -> OfferedConf {
+        let key = RingKey { config_version, key: vec![byte; 256] };
+        OfferedConf { conf, key: Some(key.print().into()) }
+    }
+
+    #[test]
+    fn a_new_key_comes_once_with_its_version_and_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (_dir, root) = root();
+        let key = || fs::read(root.authkey()).ok().map(|key| key[0]);
+        install(&root, &hp1(), &offer(conf(1))).expect("installed");
+
+        install(&root, &hp1(), &with_key(conf(2), 3, 7)).expect("installed");
+        assert_eq!(key(), None, "its version has not come");
+        install(&root, &hp1(), &with_key(conf(4), 3, 7)).expect("installed");
+        assert_eq!(key(), Some(7));
+        let mode = fs::metadata(root.authkey()).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o400);
+
+        fs::remove_file(root.authkey()).expect("an operator may");
+        fs::write(root.authkey(), [9; 256]).expect("and put another one there");
+        install(&root, &hp1(), &with_key(conf(5), 3, 7)).expect("installed");
+        assert_eq!(key(), Some(9), "an old key never comes back");
+        install(&root, &hp1(), &with_key(conf(6), 6, 8)).expect("installed");
+        assert_eq!(key(), Some(8));
+    }
+
+    #[test]
+    fn what_is_no_key_leaves_the_key_alone_and_the_configuration_goes_on() {
+        let (_dir, root) = root();
+        let offered = OfferedConf { conf: conf(2), key: Some(Bytes::from_static(b"key: none")) };
+        assert_eq!(install(&root, &hp1(), &offered).expect("installed"), Some(2));
+        assert!(!root.authkey().exists());
+    }
+
     #[test]
     fn only_a_higher_version_replaces_the_local_file() {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let path = dir.path().join("etc/corosync/corosync.conf");
+        let (_dir, root) = root();
+        let path = root.corosync_conf();
 
-        assert_eq!(install(&path, &hp1(), &conf(2)).expect("installed"), Some(2));
-        assert_eq!(install(&path, &hp1(), &conf(2)).expect("the same"), None);
-        assert_eq!(install(&path, &hp1(), &conf(1)).expect("older"), None);
-        assert_eq!(install(&path, &hp1(), &conf(3)).expect("newer"), Some(3));
+        assert_eq!(install(&root, &hp1(), &offer(conf(2))).expect("installed"), Some(2));
+        assert_eq!(install(&root, &hp1(), &offer(conf(2))).expect("the same"), None);
+        assert_eq!(install(&root, &hp1(), &offer(conf(1))).expect("older"), None);
+        assert_eq!(install(&root, &hp1(), &offer(conf(3))).expect("newer"), Some(3));
         assert_eq!(fs::read(&path).expect("readable"), conf(3));
     }
 
     #[test]
     fn a_damaged_local_file_is_replaced() {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let path = dir.path().join("corosync.conf");
+        let (_dir, root) = root();
+        let path = root.corosync_conf();
+        fs::create_dir_all(path.parent().expect("a directory")).expect("made");
         fs::write(&path, "totem {").expect("writable");
-        assert_eq!(install(&path, &hp1(), &conf(1)).expect("installed"), Some(1));
+        assert_eq!(install(&root, &hp1(), &offer(conf(1))).expect("installed"), Some(1));
     }
 
     #[test]
     fn content_that_cannot_work_leaves_the_local_file_alone() {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let path = dir.path().join("corosync.conf");
-        install(&path, &hp1(), &conf(1)).expect("installed");
+        let (_dir, root) = root();
+        let path = root.corosync_conf();
+        install(&root, &hp1(), &offer(conf(1))).expect("installed");
 
         assert!(matches!(
-            install(&path, &hp1(), &Bytes::from_static(b"totem {")),
+            install(&root, &hp1(), &offer(Bytes::from_static(b"totem {"))),
             Err(InstallError::Mistakes(_))
         ));
         assert!(matches!(
-            install(&path, &hp1(), &Bytes::from_static(b"\xff")),
+            install(&root, &hp1(), &offer(Bytes::from_static(b"\xff"))),
             Err(InstallError::NotText(_))
         ));
         let other = "hp9".parse().expect("a name");
-        assert!(matches!(install(&path, &other, &conf(9)), Err(InstallError::NotListed(_))));
+        assert!(matches!(install(&root, &other, &offer(conf(9))), Err(InstallError::NotListed(_))));
         assert_eq!(fs::read(&path).expect("readable"), conf(1));
     }
 }

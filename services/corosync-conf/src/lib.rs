@@ -19,7 +19,7 @@
 //!
 //! Files: `tree.rs` (sections and keys), `parse.rs`, `print.rs`, `edit.rs`; `conf.rs` (the checked view),
 //! `totem.rs`, `protection.rs`, `nodelist.rs`, `quorum.rs` (its sections), `read.rs` (values with their mistakes),
-//! `check.rs` (rules between sections), `error.rs`.
+//! `check.rs` (rules between sections), `ring_key.rs` (a new key on its way to the members), `error.rs`.
 //!
 //! Sources: corosync.conf(5), votequorum(5), corosync 3.1.7 `corosync -t`; pvecm specification, 3.
 //!
@@ -61,6 +61,7 @@ mod print;
 mod protection;
 mod quorum;
 mod read;
+mod ring_key;
 mod totem;
 mod tree;
 
@@ -71,5 +72,6 @@ pub use error::{ConfError, ConfErrors, Reason};
 pub use nodelist::Node;
 pub use protection::{Cipher, Hash, Protection};
 pub use quorum::{Device, Quorum, TieBreaker};
+pub use ring_key::{RING_KEY_PATH, RingKey, RingKeyError};
 pub use totem::{Interface, IpVersion, LinkMode, Timing, Totem, Transport};
 pub use tree::{Entry, Key, Section, Tree};

@@ -70,6 +70,7 @@ const RULES: &[(&str, &[(&str, Rule)])] = {
                 ("ConfirmNode", NodeCertificate),
                 ("WithdrawNode", NodeCertificate),
                 ("RemoveNode", LocalOrNodeCertificate),
+                ("OverrideVotes", Local),
                 ("GetCluster", AnyAuthenticated),
                 ("GetNode", LocalOrNodeCertificate),
             ],

@@ -9,8 +9,9 @@ use quorate_proto::gateway::v1::{
     AdmitNodeRequest, AdmitNodeResponse, ConfirmNodeRequest, ConfirmNodeResponse, CreateClusterRequest,
     CreateClusterResponse, CreateTokenRequest, CreateTokenResponse, GetClusterRequest, GetClusterResponse,
     GetNodeRequest, GetNodeResponse, JoinClusterRequest, JoinClusterResponse, ListTokensRequest,
-    ListTokensResponse, RemoveNodeRequest, RemoveNodeResponse, RevokeTokenRequest, RevokeTokenResponse,
-    WithdrawNodeRequest, WithdrawNodeResponse, cluster_service_server::ClusterService,
+    ListTokensResponse, OverrideVotesRequest, OverrideVotesResponse, RemoveNodeRequest, RemoveNodeResponse,
+    RevokeTokenRequest, RevokeTokenResponse, WithdrawNodeRequest, WithdrawNodeResponse,
+    cluster_service_server::ClusterService,
 };
 use quorate_types::NodeName;
 use tokio::sync::mpsc;
@@ -22,7 +23,9 @@ use tracing::Instrument as _;
 use crate::{
     auth::{Caller, PresentedToken},
     health::NodeHealth,
-    life_cycle::{ThisNode, admit, confirm, create, join, progress::Progress, remove, token, view, withdraw},
+    life_cycle::{
+        ThisNode, admit, confirm, create, expected, join, progress::Progress, remove, token, view, withdraw,
+    },
     roster::Roster,
 };
 
@@ -64,6 +67,11 @@ fn node_of<T>(request: &Request<T>) -> Result<NodeName, Status> {
         Some(Caller::Node { name }) => Ok(name.clone()),
         _ => Err(Status::unauthenticated("this call needs a certificate of a node")),
     }
+}
+
+/// Who asks, for the cluster log.
+fn caller_of<T>(request: &Request<T>) -> String {
+    request.extensions().get::<Caller>().map_or_else(String::new, Caller::describe)
 }
 
 fn token_of<T>(request: &Request<T>) -> Result<PresentedToken, Status> {
@@ -162,8 +170,18 @@ impl ClusterService for Cluster {
         &self,
         request: Request<RemoveNodeRequest>,
     ) -> Result<Response<RemoveNodeResponse>, Status> {
+        let caller = caller_of(&request);
         let request = request.into_inner();
-        self.finish(async move |node| remove::remove(&node, &request).await).await
+        self.finish(async move |node| remove::remove(&node, &caller, &request).await).await
+    }
+
+    async fn override_votes(
+        &self,
+        request: Request<OverrideVotesRequest>,
+    ) -> Result<Response<OverrideVotesResponse>, Status> {
+        let caller = caller_of(&request);
+        let request = request.into_inner();
+        self.finish(async move |node| expected::expect(&node, &caller, &request).await).await
     }
 
     async fn get_cluster(

@@ -22,7 +22,7 @@
 //! | `identity.rs`, `ca.rs`, `fingerprint.rs`, `files.rs` | key and certificates |
 //! | `token.rs` | join tokens |
 //! | `grpc.rs`, `life_cycle/` | ClusterService and what it does |
-//! | `member.rs`, `tree.rs` | another node's gateway; the replicated tree |
+//! | `member.rs`, `tree.rs`, `batch.rs` | another node's gateway; the replicated tree; changes of it that go together |
 //! | `upkeep.rs` | what a member keeps true by itself |
 //! | `refusal.rs` | how failed checks become one status |
 //!
@@ -30,6 +30,7 @@
 
 pub mod absent;
 pub mod auth;
+pub mod batch;
 pub mod ca;
 pub mod caller;
 pub mod client;

@@ -5,6 +5,7 @@
 //! it has a corosync.conf, unless the test cut it off.
 
 mod daemons;
+mod transaction;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -62,6 +63,9 @@ pub(crate) struct FakeTree {
 impl FakeTree {
     pub(crate) fn put(&mut self, path: &str, content: Option<Bytes>) -> u64 {
         self.version += 1;
+        for (end, _) in path.match_indices('/') {
+            self.entries.entry(path[..end].to_owned()).or_insert((None, self.version));
+        }
         self.entries.insert(path.to_owned(), (content, self.version));
         self.version
     }

@@ -7,13 +7,14 @@ use quorate_daemon::{
     status,
 };
 use quorate_proto::config::v1::{
-    DeleteRequest, Entry, GetRequest, ListRequest, MkdirRequest, PutRequest,
+    DeleteRequest, Entry, GetRequest, ListRequest, MkdirRequest, PutRequest, TransactRequest,
     config_service_client::ConfigServiceClient,
 };
 use tonic::{Code, Status};
 
 use crate::{
     absent,
+    batch::Batch,
     client::{Daemons, READ, WRITE},
 };
 
@@ -152,6 +153,20 @@ impl Tree {
         }
     }
 
+    /// Makes all changes of a batch, or none.
+    ///
+    /// # Errors
+    /// What configd says; see [`is_stale`].
+    pub async fn transact(&self, batch: Batch) -> Result<(), Status> {
+        let request = TransactRequest { operations: batch.into_operations(), request_id: Bytes::new() };
+        self.client
+            .clone()
+            .transact(deadline(request, WRITE))
+            .await
+            .map(drop)
+            .map_err(|status| self.failed(status))
+    }
+
     /// Everything below a directory, by path; nothing if there is no such directory.
     ///
     /// # Errors
@@ -179,4 +194,15 @@ impl Tree {
 #[must_use]
 pub fn is_version_mismatch(status: &Status) -> bool {
     status::reason(status).is_some_and(|reason| reason.reason == "VERSION_MISMATCH")
+}
+
+/// Whether a batch failed because the tree is not any more as it was when the batch was made.
+#[must_use]
+pub fn is_stale(status: &Status) -> bool {
+    status::reason(status).is_some_and(|reason| {
+        matches!(
+            reason.reason.as_str(),
+            "VERSION_MISMATCH" | "NOT_FOUND" | "ALREADY_EXISTS" | "NOT_EMPTY" | "IS_A_DIRECTORY"
+        )
+    })
 }

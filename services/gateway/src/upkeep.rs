@@ -1,5 +1,5 @@
 //! What a member keeps true by itself: its gateway's address and its certificate in the tree, and the
-//! certificate's renewal before it ends.
+//! certificate's renewal before it ends; and a new key of the ring that had to wait for members.
 
 use std::{
     sync::Arc,
@@ -14,7 +14,7 @@ use tonic::Status;
 
 use crate::{
     ca::{self, ClusterCa},
-    life_cycle::{ThisNode, create, ready},
+    life_cycle::{ThisNode, create, ready, rekey},
     tree::{self, CA_CERTIFICATE, CA_KEY},
 };
 
@@ -67,7 +67,7 @@ async fn look_after(node: &ThisNode) -> Result<bool, Status> {
         false => pem(&identity.chain[0]),
     };
     keep(node, &tree::certificate_path(name), certificate).await?;
-    Ok(true)
+    rekey::catch_up(node).await
 }
 
 /// Writes the file if it says something else.

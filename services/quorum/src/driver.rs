@@ -19,6 +19,7 @@ use crate::{
     error::Error,
     membership::{Attachment, LinkEvent, RingEvent},
     metrics::QuorumMetrics,
+    overridden::Overridden,
     publish::Published,
     tracking::{TrackingError, TrackingFile},
 };
@@ -32,7 +33,7 @@ const OVERRIDE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What is asked of the driver.
 enum Command {
-    SetExpected { votes: u32, answer: oneshot::Sender<Result<(), Error>> },
+    SetExpected { votes: u32, lifetime: Option<Duration>, answer: oneshot::Sender<Result<(), Error>> },
     Reload { role: Role, answer: oneshot::Sender<()> },
 }
 
@@ -58,11 +59,16 @@ impl QuorumHandle {
         self.published.watch()
     }
 
-    /// Overrides the expected votes on all members; returns the state in which that is in force.
-    pub(crate) async fn set_expected(&self, votes: u32) -> Result<QuorumStatus, Error> {
+    /// Overrides the expected votes on all members, for a time if one is given; returns the state in which that is in
+    /// force.
+    pub(crate) async fn set_expected(
+        &self,
+        votes: u32,
+        lifetime: Option<Duration>,
+    ) -> Result<QuorumStatus, Error> {
         let mut states = std::pin::pin!(self.watch());
         let (answer, accepted) = oneshot::channel();
-        self.send(Command::SetExpected { votes, answer }).await?;
+        self.send(Command::SetExpected { votes, lifetime, answer }).await?;
         accepted.await.map_err(|_| Error::Stopping)??;
         let in_force = async {
             while let Some(status) = states.next().await {
@@ -117,6 +123,10 @@ pub(crate) struct Driver {
     tracked: Option<u32>,
     /// Whoever waits for the core's word on expected votes.
     asked: Option<oneshot::Sender<Result<(), Error>>>,
+    /// The operator's override that was asked for here.
+    overridden: Option<Overridden>,
+    /// The core has just taken an override.
+    accepted: bool,
     published: Arc<Published>,
     metrics: QuorumMetrics,
     serving: bool,
@@ -145,6 +155,8 @@ impl Driver {
             tracking_file,
             tracked,
             asked: None,
+            overridden: None,
+            accepted: false,
             published: Arc::new(Published::new(status)),
             metrics,
             serving: false,
@@ -168,6 +180,7 @@ impl Driver {
     ) {
         loop {
             let deadline = self.engine.as_ref().and_then(Votequorum::next_deadline);
+            let expiry = self.overridden.as_ref().and_then(Overridden::ends);
             tokio::select! {
                 event = link.recv() => match event {
                     Some(event) => self.handle_link(event).await,
@@ -178,6 +191,7 @@ impl Driver {
                     None => return,
                 },
                 () = until(deadline) => self.feed(Input::Timer).await,
+                () = until(expiry) => self.end_override().await,
                 () = shutdown.cancelled() => break,
             }
             self.publish(&health).await;
@@ -237,10 +251,14 @@ impl Driver {
 
     async fn handle_command(&mut self, command: Command) {
         match command {
-            Command::SetExpected { votes, answer } => {
-                tracing::info!(votes, "an operator overrides the expected votes");
+            Command::SetExpected { votes, lifetime, answer } => {
+                tracing::info!(votes, ?lifetime, "an operator overrides the expected votes");
                 self.asked = Some(answer);
+                let before = self.overridden.replace(Overridden::new(votes, lifetime));
                 self.feed(Input::SetExpected { expected: votes }).await;
+                if !std::mem::take(&mut self.accepted) {
+                    self.overridden = before;
+                }
                 if let Some(answer) = self.asked.take() {
                     let reason = self.published.current().reason;
                     let _ = answer.send(Err(Error::NoRing { reason }));
@@ -253,11 +271,26 @@ impl Driver {
         }
     }
 
+    /// The override has expired: what corosync.conf says counts again, on all members.
+    async fn end_override(&mut self) {
+        self.overridden = None;
+        if let Role::Node(cluster) = &self.role {
+            let config = cluster.quorum_config();
+            tracing::warn!(
+                expected_votes = config.expected_votes,
+                "the override of the expected votes has expired"
+            );
+            self.feed(Input::Reconfigure(config)).await;
+        }
+    }
+
     /// Puts another configuration in force. A node that came into a cluster, or left it, needs a new link:
     /// membershipd tells a new engine all about the present ring.
     async fn reload(&mut self, role: Role) {
         tracing::info!(config_version = role.config_version(), "configuration");
         let same_node = role.node_id().is_some() && role.node_id() == self.role.node_id();
+        // The new configuration says what to expect.
+        self.overridden = None;
         self.role = role;
         match (&self.role, same_node) {
             (Role::Node(cluster), true) => self.feed(Input::Reconfigure(cluster.quorum_config())).await,
@@ -290,7 +323,10 @@ impl Driver {
             }
             Output::Multicast(message) => self.attachment.as_ref().map(|link| link.multicast(message)),
             Output::StoreExpectedTracking(votes) => return self.store_tracked(votes).await,
-            Output::ExpectedAccepted { .. } => return self.answer(Ok(())),
+            Output::ExpectedAccepted { .. } => {
+                self.accepted = true;
+                return self.answer(Ok(()));
+            }
             Output::ExpectedRefused(refusal) => return self.answer(Err(Error::Refused(refusal))),
             // The state is published once all outputs are carried out.
             Output::Changed(_) => return,
@@ -319,7 +355,8 @@ impl Driver {
 
     async fn publish(&mut self, health: &Health) {
         let count = self.engine.as_ref().map(Votequorum::status);
-        let status = self.board.status(&self.role, &self.ring, count.as_ref(), SystemTime::now());
+        let mut status = self.board.status(&self.role, &self.ring, count.as_ref(), SystemTime::now());
+        status.expected_override = Overridden::follow(&mut self.overridden, &status);
         let before = self.published.current();
         self.metrics.copy(&before, &status);
         if before.quorate && !status.quorate {

@@ -1,6 +1,6 @@
 //! QuorumService: checks the request, asks the driver, answers. No decision is made here.
 
-use std::pin::Pin;
+use std::{pin::Pin, time::Duration};
 
 use futures_util::stream::Stream;
 use quorate_proto::quorum::v1::{
@@ -53,8 +53,11 @@ impl QuorumService for Service {
         &self,
         request: Request<SetExpectedRequest>,
     ) -> Result<Response<SetExpectedResponse>, Status> {
-        let votes = request.into_inner().expected_votes;
-        let status = self.handle.set_expected(votes).await.map_err(|err| error::status(&err))?;
+        let SetExpectedRequest { expected_votes, lifetime } = request.into_inner();
+        let lifetime =
+            lifetime.map(|it| Duration::try_from(it).unwrap_or_default()).filter(|it| !it.is_zero());
+        let status =
+            self.handle.set_expected(expected_votes, lifetime).await.map_err(|err| error::status(&err))?;
         Ok(Response::new(SetExpectedResponse { status: Some(status) }))
     }
 

@@ -13,6 +13,7 @@
 //! | `driver.rs` | the one task that owns the core, and the handle that asks it |
 //! | `membership.rs` | the link to membershipd |
 //! | `board.rs`, `reason.rs` | the state as the API shows it: names, since when, why not |
+//! | `overridden.rs` | the operator's override of the expected votes, until it is over |
 //! | `publish.rs` | the present state and its watchers |
 //! | `config.rs`, `tracking.rs` | corosync.conf; the file `ev_tracking` |
 //! | `grpc.rs`, `error.rs`, `metrics.rs` | the service, its errors, its numbers |
@@ -28,6 +29,7 @@ mod error;
 mod grpc;
 mod membership;
 mod metrics;
+mod overridden;
 mod publish;
 mod reason;
 mod tracking;

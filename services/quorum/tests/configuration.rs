@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 const ALL: [(u32, u32, u32); 3] = [(1, 1, 3), (2, 1, 3), (3, 1, 3)];
 
 async fn set_expected(node: &Node, expected_votes: u32) -> Result<u32, Status> {
-    let request = SetExpectedRequest { expected_votes };
+    let request = SetExpectedRequest { expected_votes, lifetime: None };
     let answer = node.client().set_expected(request).await?.into_inner();
     Ok(answer.status.map_or(0, |status| status.expected_votes))
 }

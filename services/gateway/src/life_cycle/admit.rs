@@ -20,13 +20,14 @@ use super::{
     ThisNode,
     conf::{self, Change, Present},
     create::{certificate_failed, make_guest_directories},
-    online, token, withdraw,
+    online, rekey, token, withdraw,
 };
 use crate::{
     auth::PresentedToken,
     ca::{ClusterCa, Subject},
     files,
     refusal::{Checks, Violation, followed, prefixed},
+    roster,
     tree::{self, CA_CERTIFICATE, CA_KEY},
 };
 
@@ -94,7 +95,7 @@ pub async fn admit(
     tracing::info!(name = %applicant.name, node_id = %listed.value, config_version = listed.config_version, "node admitted");
     Ok(AdmitNodeResponse {
         node_id: listed.value.get(),
-        authkey: authkey(node, &present.conf)?,
+        authkey: authkey(node, &what, &present.conf, listed.config_version).await?,
         corosync_conf: listed.text,
         ca_pem: ca,
         certificate_pem: certificate,
@@ -320,10 +321,16 @@ async fn publish(
     make_guest_directories(node, name).await
 }
 
-/// The ring's key, if its packets are protected.
-fn authkey(node: &ThisNode, conf: &ClusterConf) -> Result<Bytes, Status> {
+/// The ring's key, if its packets are protected: the one that this member is about to take over, else its own.
+async fn authkey(node: &ThisNode, what: &str, conf: &ClusterConf, version: u64) -> Result<Bytes, Status> {
     if !conf.totem.is_protected() {
         return Ok(Bytes::new());
+    }
+    let local = roster::local_conf(&node.root).and_then(|text| ClusterConf::parse(&text).ok());
+    let local = local.map_or(0, |conf| conf.totem.config_version);
+    let newer = rekey::newer(&node.tree, local, version).await;
+    if let Some(key) = newer.map_err(|status| prefixed(what, &status))? {
+        return Ok(key);
     }
     let key = files::read(&node.root.authkey()).map_err(|error| super::local::file_failed(&error))?;
     Ok(key.unwrap_or_default().into())

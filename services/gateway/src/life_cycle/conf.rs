@@ -11,6 +11,7 @@ use quorate_types::{ClusterName, NodeId, NodeName};
 use tonic::{Code, Status};
 
 use crate::{
+    batch::Batch,
     refusal::{NOTHING_CHANGED, prefixed},
     tree::{self, Tree},
 };
@@ -25,7 +26,7 @@ pub const TOKEN_MS: u32 = 1000;
 pub const TOKEN_COEFFICIENT_MS: u32 = 125;
 
 /// Times that a change is tried when others change the file too: more than nodes that join at once.
-const TRIES: u32 = 32;
+pub const TRIES: u32 = 32;
 
 /// What the first corosync.conf of a cluster says.
 #[derive(Debug, Clone)]
@@ -117,6 +118,14 @@ pub struct Present {
     pub conf: ClusterConf,
 }
 
+impl Present {
+    /// The version that the next change gets.
+    #[must_use]
+    pub fn next_version(&self) -> u64 {
+        self.conf.totem.config_version.saturating_add(1)
+    }
+}
+
 /// What a change made of the configuration.
 pub struct Changed<T> {
     /// What the change gave.
@@ -173,17 +182,49 @@ pub async fn edit<T>(
             }
             Change::Write(value) => value,
         };
-        let config_version = present.tree.bump_version().map_err(|mistake| invalid(what, &mistake.into()))?;
-        ClusterConf::from_tree(&present.tree).map_err(|mistakes| invalid(what, &mistakes))?;
-        let text = present.tree.print();
-        match tree.write(tree::COROSYNC_CONF, text.clone(), Some(present.file_version)).await {
-            Ok(()) => return Ok(Changed { value, text, config_version }),
-            Err(status) if tree::is_version_mismatch(&status) => {}
-            Err(status) => return Err(prefixed(&format!("{what}: cannot write corosync.conf"), &status)),
+        let written = write(tree, what, &mut present, Batch::default()).await?;
+        if let Some(Written { text, config_version }) = written {
+            return Ok(Changed { value, text, config_version });
         }
     }
+    Err(contended(what))
+}
+
+/// A configuration that was written.
+pub struct Written {
+    /// As written.
+    pub text: String,
+    /// Its `totem.config_version`.
+    pub config_version: u64,
+}
+
+/// Writes the changed configuration with the next version, in one transaction with other changes; `None` if the tree is
+/// not as it was read: then nothing was written, and everything must be read again.
+///
+/// # Errors
+/// FAILED_PRECONDITION, reason `CONFIGURATION_INVALID`; what configd says.
+pub async fn write(
+    tree: &Tree,
+    what: &str,
+    present: &mut Present,
+    mut with: Batch,
+) -> Result<Option<Written>, Status> {
+    let config_version = present.tree.bump_version().map_err(|mistake| invalid(what, &mistake.into()))?;
+    ClusterConf::from_tree(&present.tree).map_err(|mistakes| invalid(what, &mistakes))?;
+    let text = present.tree.print();
+    with.put(tree::COROSYNC_CONF, text.clone(), Some(present.file_version));
+    match tree.transact(with).await {
+        Ok(()) => Ok(Some(Written { text, config_version })),
+        Err(status) if tree::is_stale(&status) => Ok(None),
+        Err(status) => Err(prefixed(&format!("{what}: cannot write corosync.conf"), &status)),
+    }
+}
+
+/// Others were first, again and again.
+#[must_use]
+pub fn contended(what: &str) -> Status {
     let message = format!("{what}: others changed corosync.conf {TRIES} times meanwhile; {NOTHING_CHANGED}");
-    Err(status::error(Code::Aborted, "CONFIGURATION_CONTENDED", message, [("tries", TRIES)]))
+    status::error(Code::Aborted, "CONFIGURATION_CONTENDED", message, [("tries", TRIES)])
 }
 
 /// Whether a change has something to write.

@@ -1,4 +1,4 @@
-//! Waiting until new votes are counted.
+//! Waiting until new votes are counted, or those of a node that was removed no more.
 //!
 //! A node that gets votes announces them in the ring some moments after corosync.conf has them. In between more votes
 //! are needed than are announced, and a cluster may be without quorum: whoever says that a node is confirmed waits for
@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use quorate_proto::quorum::v1::{QuorumStatus, WatchRequest, quorum_node::State};
-use quorate_types::NodeName;
+use quorate_types::{NodeId, NodeName};
 use tokio::time::{sleep, timeout};
 
 use super::{ThisNode, ready::tree_now};
@@ -17,7 +17,7 @@ use super::{ThisNode, ready::tree_now};
 pub(super) async fn wait(node: &ThisNode, name: &NodeName) {
     let pause = node.patience.pause;
     let counted = async {
-        votes(node, name, pause).await;
+        follow(node, pause, |status| is_counted(status, name)).await;
         while !tree_now(&node.daemons).await.is_ok_and(|tree| tree.reason.is_empty()) {
             sleep(pause).await;
         }
@@ -27,13 +27,31 @@ pub(super) async fn wait(node: &ThisNode, name: &NodeName) {
     }
 }
 
+/// Waits until a node that was removed is out of the ring and not counted with any more, and this node can write. What does not come about
+/// within [`Patience::confirm`](super::ready::Patience::confirm) is logged: the configuration says so in any case.
+pub(super) async fn without(node: &ThisNode, id: NodeId) {
+    let pause = node.patience.pause;
+    let gone = async {
+        follow(node, pause, |status| {
+            status.quorate && status.nodes.iter().all(|known| known.node_id != id.get())
+        })
+        .await;
+        while !tree_now(&node.daemons).await.is_ok_and(|tree| tree.reason.is_empty()) {
+            sleep(pause).await;
+        }
+    };
+    if timeout(node.patience.confirm, gone).await.is_err() {
+        tracing::warn!(node_id = %id, "a node that was removed is still counted");
+    }
+}
+
 /// Follows quorumd; a stream that ends begins anew.
-async fn votes(node: &ThisNode, name: &NodeName, pause: Duration) {
+async fn follow(node: &ThisNode, pause: Duration, wanted: impl Fn(&QuorumStatus) -> bool) {
     loop {
         if let Ok(stream) = node.daemons.quorum().watch(WatchRequest {}).await {
             let mut stream = stream.into_inner();
             while let Ok(Some(answer)) = stream.message().await {
-                if answer.status.is_some_and(|status| is_counted(&status, name)) {
+                if answer.status.is_some_and(|status| wanted(&status)) {
                     return;
                 }
             }

@@ -16,13 +16,12 @@ use quorate_proto::{
     gateway::v1::{self as proto, CreateClusterRequest, CreateClusterResponse},
 };
 use quorate_types::{ClusterName, NodeId};
-use rand::RngCore as _;
 use tonic::{Code, Status};
 
 use super::{
     ThisNode, address,
     conf::{NewCluster, NewLink},
-    ready, space,
+    ready, rekey, space,
 };
 use crate::{
     ca::{CaError, ClusterCa},
@@ -37,8 +36,6 @@ use crate::{
 const UNPROTECTED: &str = "the ring's packets are neither authenticated nor encrypted (secauth: off): anybody \
      on the ring's network can read and forge them; use the transport knet, or run the ring on a network of its own \
      that you trust";
-/// Bytes of a new ring key. Source: `corosync-keygen` 3.1 and `pvecm keygen`.
-const AUTHKEY_BYTES: usize = 256;
 
 /// Links of a cluster. Source: spec `knet.md`, 2.
 const LINKS_MAX: usize = 8;
@@ -225,9 +222,7 @@ fn make_authkey(node: &ThisNode) -> Result<(), Status> {
     if there.is_some() {
         return Ok(());
     }
-    let mut key = [0; AUTHKEY_BYTES];
-    rand::rng().fill_bytes(&mut key);
-    node.write_authkey(&key)
+    node.write_authkey(&rekey::random())
 }
 
 /// The directories that guests' configurations go to.

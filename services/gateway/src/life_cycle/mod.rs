@@ -5,13 +5,16 @@
 //! | `create.rs` | this node becomes the first of a cluster, or everything is as before |
 //! | `join.rs`, `join/*.rs` | this node becomes a member of a cluster, or everything is as before |
 //! | `admit.rs`, `confirm.rs`, `withdraw.rs` | what a member does for a joining node |
-//! | `remove.rs` | a member removes another one |
+//! | `remove.rs`, `remove/*.rs` | a member removes another one |
+//! | `rekey.rs` | a new key for the ring |
+//! | `expected.rs` | the override of the expected votes |
 //! | `token.rs` | join tokens: issue, list, revoke |
 //! | `conf.rs` | corosync.conf: the first one, and changes of it in the tree |
 //! | `counted.rs` | waiting until new votes are counted |
 //! | `ready.rs` | waiting until ring, votes and tree of this node work |
 //! | `local.rs` | this node's own files and the reloads that follow |
 //! | `address.rs`, `guests.rs`, `space.rs` | preconditions |
+//! | `journal.rs` | what the cluster log is told |
 //! | `progress.rs` | what a join tells while it runs |
 //! | `view.rs` | the cluster and this node as they are |
 //!
@@ -24,11 +27,14 @@ pub mod conf;
 pub mod confirm;
 mod counted;
 pub mod create;
+pub mod expected;
 pub mod guests;
 pub mod join;
+mod journal;
 pub mod local;
 pub mod progress;
 pub mod ready;
+pub mod rekey;
 pub mod remove;
 pub mod space;
 pub mod token;

@@ -1,63 +1,266 @@
 //! A member removes a node that is off for good. Source: pvecm specification, 4.5.
+//!
+//! Everything happens in one transaction of the tree: the node goes out of corosync.conf, its directory to the archive
+//! (`remove/record.rs`), its tokens and keys away (`remove/traces.rs`), and the ring's new key comes (`rekey.rs`). So its
+//! certificate is worthless, and its packets are not read any more, whatever it does. A node that is removed while it is in
+//! the ring would read the new key with the others: there the key follows once the node is out.
+
+pub mod record;
+mod traces;
+
+use std::time::SystemTime;
 
 use corosync_conf::{ClusterConf, Node};
 use quorate_daemon::status;
-use quorate_proto::gateway::v1::{RemoveNodeRequest, RemoveNodeResponse};
+use quorate_proto::{
+    gateway::v1::{RemoveNodeRequest, RemoveNodeResponse},
+    quorum::v1::{QuorumStatus, quorum_node::State},
+};
 use tonic::{Code, Status};
 
+use self::{
+    record::{DIRECTORY, Removed},
+    traces::Traces,
+};
 use super::{
     ThisNode,
-    conf::{self, Change, Present},
-    guests, online,
-    withdraw::forget,
+    conf::{self, Present},
+    counted, journal, online,
+    rekey::{self, NotNow},
+};
+use crate::{
+    batch::{BATCH_MAX, Batch},
+    ca,
+    fingerprint::Fingerprint,
+    refusal::Checks,
+    token::unix_seconds,
+    tree,
 };
 
-/// Removes a node by its name or one of its addresses.
+/// Everything decided before anything is written.
+struct Plan {
+    present: Present,
+    target: Node,
+    is_online: bool,
+    record: Removed,
+    traces: Traces,
+    /// Whether the ring gets a new key with the removal.
+    key: Result<(), NotNow>,
+    /// Directories on the way to the archive that do not exist.
+    directories: Vec<&'static str>,
+}
+
+/// Removes a node by its name or one of its addresses, on behalf of `caller`.
 ///
 /// # Errors
 /// NOT_FOUND, reason `NODE_UNKNOWN`; FAILED_PRECONDITION, reason `NOT_IN_CLUSTER`, `NODE_IS_LOCAL`,
-/// `NOT_QUORATE` or `NODE_ONLINE`; what configd says.
-pub async fn remove(node: &ThisNode, request: &RemoveNodeRequest) -> Result<RemoveNodeResponse, Status> {
+/// `NOT_QUORATE`, `NODE_ONLINE` or `QUORUM_WOULD_BE_LOST`; ABORTED if others change the same all the time; what configd says.
+pub async fn remove(
+    node: &ThisNode,
+    caller: &str,
+    request: &RemoveNodeRequest,
+) -> Result<RemoveNodeResponse, Status> {
     let what = format!("cannot remove node '{}'", request.node);
-    let present = conf::read(&node.tree, &what).await?;
-    let target = find(&present.conf, &request.node, &what)?.clone();
-    if target.name == node.name {
-        let message = format!("{what}: it is the node that you are on; run this on another member");
-        return Err(status::error(
-            Code::FailedPrecondition,
-            "NODE_IS_LOCAL",
-            message,
-            [("node", &target.name)],
-        ));
-    }
-    let votes = node.require_quorum(&what).await?;
-    if online(&votes).contains(&target.id.get()) && !request.force {
-        let message = format!(
-            "{what}: it is online; switch it off for good first (with its old configuration it must never come \
-             back on this network), or use --force; nothing was changed"
-        );
-        return Err(status::error(
-            Code::FailedPrecondition,
-            "NODE_ONLINE",
-            message,
-            [("node", &target.name)],
-        ));
-    }
-    let name = target.name.as_str();
-    let changed = conf::edit(&node.tree, &what, |present: &mut Present| {
-        let Some(known) = present.conf.node_named(name) else { return Ok(Change::Nothing(())) };
-        if known.id != target.id {
-            let message = format!("{what}: it was replaced by another node of that name meanwhile");
-            return Err(status::error(Code::Aborted, "NODE_REPLACED", message, [("node", name)]));
+    for _ in 0..conf::TRIES {
+        let mut plan = make(node, &what, request).await?;
+        if request.validate_only {
+            return Ok(plan.answer(plan.present.conf.totem.config_version, false));
         }
-        let removed = present.tree.remove_node(name);
+        let Some(config_version) = plan.write(node, &what).await? else { continue };
+        let name = plan.target.name.as_str();
+        tracing::info!(name, node_id = %plan.target.id, config_version, caller, "node removed");
+        journal::note(
+            node,
+            caller,
+            &format!("node '{name}' (id {}) removed from the cluster", plan.target.id),
+        )
+        .await;
+        plan.move_the_rest(node).await;
+        counted::without(node, plan.target.id).await;
+        let key_changed = plan.key.is_ok() || plan.is_online && follow_up(node).await;
+        return Ok(plan.answer(config_version, key_changed));
+    }
+    Err(conf::contended(&what))
+}
+
+async fn make(node: &ThisNode, what: &str, request: &RemoveNodeRequest) -> Result<Plan, Status> {
+    let present = conf::read(&node.tree, what).await?;
+    let target = find(&present.conf, &request.node, what)?.clone();
+    let votes = node.require_quorum(what).await?;
+    let is_online = online(&votes).contains(&target.id.get());
+    let mut checks = Checks::default();
+    check(node, &present.conf, &target, &votes, request.force, &mut checks);
+    checks.finish(what)?;
+    let name = target.name.as_str();
+    let archive = record::archive(name, present.next_version());
+    let addresses: Vec<String> = target.addresses.values().cloned().collect();
+    let traces = traces::of(&node.tree, name, &addresses, &archive).await?;
+    // With the key in one transaction a node in the ring would read it.
+    let possible = rekey::is_possible(&present.conf, &votes, Some(name));
+    let key = if is_online { possible.and(Err(NotNow::WouldBeRead)) } else { possible };
+    let record = Removed {
+        name: name.to_owned(),
+        node_id: target.id.get(),
+        addresses,
+        config_version: present.next_version(),
+        removed: unix_seconds(SystemTime::now()),
+        removed_by: node.name.to_string(),
+        certificate: certificate(node, name).await?,
+        key_due: key.as_ref().is_err_and(NotNow::is_due_later),
+    };
+    let there: Vec<String> = node.tree.list("").await?.into_iter().map(|entry| entry.path).collect();
+    let directories =
+        ["priv", DIRECTORY].into_iter().filter(|needed| !there.iter().any(|path| path == needed));
+    Ok(Plan { target, is_online, record, traces, key, directories: directories.collect(), present })
+}
+
+/// Everything that speaks against removing the node.
+fn check(
+    node: &ThisNode,
+    conf: &ClusterConf,
+    target: &Node,
+    votes: &QuorumStatus,
+    force: bool,
+    checks: &mut Checks,
+) {
+    let name = &target.name;
+    if *name == node.name {
+        let why = "it is the node that you are on; run this on another member";
+        return checks.fail("NODE_IS_LOCAL", name, why);
+    }
+    let is_online = online(votes).contains(&target.id.get());
+    if is_online && !force {
+        let why = "it is online; switch it off for good first (with its old configuration it should never come back on this \
+                   network), or use --force";
+        checks.fail("NODE_ONLINE", name, why);
+    }
+    let stay = |known: &&Node| known.id != target.id;
+    let expected: u32 = conf.nodes.iter().filter(stay).map(|known| known.votes).sum();
+    let present: u32 = votes
+        .nodes
+        .iter()
+        .filter(|known| known.state() == State::Member && known.node_id != target.id.get())
+        .map(|known| known.votes)
+        .sum();
+    if is_online && present < expected / 2 + 1 {
+        let why = format!(
+            "the nodes that stay have {expected} votes, of which {present} are present, {} would be needed: the cluster would \
+             lose its quorum; bring members back first, or remove those that are off before this one",
+            expected / 2 + 1
+        );
+        checks.fail("QUORUM_WOULD_BE_LOST", name, why);
+    }
+}
+
+async fn certificate(node: &ThisNode, name: &str) -> Result<String, Status> {
+    let file = node.tree.read(&tree::certificate_path(name)).await?;
+    let found = file.and_then(|file| ca::certificates(&file.text()).ok());
+    Ok(found.map(|found| Fingerprint::of(&found[0]).to_string()).unwrap_or_default())
+}
+
+impl Plan {
+    /// Writes all in one transaction, but what exceeds it; `None` if the tree has changed since the plan was made.
+    async fn write(&mut self, node: &ThisNode, what: &str) -> Result<Option<u64>, Status> {
+        let mut batch = Batch::default();
+        self.directories.iter().for_each(|path| batch.make_directory(*path));
+        let archive = self.record.archive();
+        batch.make_directory(&archive);
+        batch.put(record::path(&archive), self.record.to_json(), None);
+        if self.key.is_ok() {
+            rekey::add(&mut batch, &self.present);
+        }
+        batch.append(self.traces.credentials.clone());
+        // One more change is that of corosync.conf.
+        let room = BATCH_MAX.saturating_sub(batch.len() + 1);
+        let mut moves = self.traces.moves.clone();
+        batch.append(moves.take(room));
+        let removed = self.present.tree.remove_node(self.target.name.as_str());
         removed.map_err(|mistake| Status::invalid_argument(mistake.to_string()))?;
-        Ok(Change::Write(()))
-    })
-    .await?;
-    forget(&node.tree, name).await;
-    tracing::info!(name, node_id = %target.id, config_version = changed.config_version, "node removed");
-    Ok(RemoveNodeResponse { config_version: changed.config_version, hints: hints(node, &target).await })
+        let written = conf::write(&node.tree, what, &mut self.present, batch).await?;
+        self.traces.moves = moves;
+        Ok(written.map(|written| written.config_version))
+    }
+
+    /// The part of a large directory that is beyond one transaction. The node is out already: what fails is told.
+    async fn move_the_rest(&mut self, node: &ThisNode) {
+        while !self.traces.moves.is_empty() {
+            let some = self.traces.moves.take(BATCH_MAX);
+            if let Err(status) = node.tree.transact(some).await {
+                let name = &self.target.name;
+                tracing::warn!(%name, reason = status.message(), "part of its directory stays");
+                self.traces.steps.push(format!("part of nodes/{name} stays: {}", status.message()));
+                return;
+            }
+        }
+    }
+
+    fn answer(&self, config_version: u64, key_changed: bool) -> RemoveNodeResponse {
+        RemoveNodeResponse {
+            config_version,
+            hints: self.hints(key_changed),
+            archive: self.record.archive(),
+            key_changed,
+            steps: self.steps(),
+            guests: self.traces.guests.clone(),
+        }
+    }
+
+    fn steps(&self) -> Vec<String> {
+        let name = &self.target.name;
+        let mut steps = vec![
+            format!(
+                "node '{name}' (id {}, {} vote(s)) goes out of corosync.conf",
+                self.target.id, self.target.votes
+            ),
+            format!("nodes/{name} is moved to {}/node; its certificate is worthless", self.record.archive()),
+        ];
+        steps.extend(self.traces.steps.iter().cloned());
+        steps.push(match &self.key {
+            Ok(()) => "the ring gets a new key".to_owned(),
+            Err(not_now) => not_now.describe(),
+        });
+        steps
+    }
+
+    /// What is left for the operator.
+    fn hints(&self, key_changed: bool) -> Vec<String> {
+        let (name, archive) = (&self.target.name, self.record.archive());
+        let mut hints = vec![format!(
+            "'{name}' cannot do harm when it starts again, but takes part in nothing: to use it anew, remove its \
+             etc/corosync and var/lib/quorate, or install it anew, and join it with 'pvecm add'"
+        )];
+        if !key_changed && let Err(not_now) = &self.key {
+            hints.push(not_now.describe());
+        }
+        if let Some(first) = self.traces.guests.first() {
+            let vmid = first.split(' ').next().unwrap_or_default();
+            hints.push(format!(
+                "{} guest(s) were configured on '{name}': {}; their files are below {archive}/node, and come back with 'pvecm cfg \
+                 mv {archive}/node/qemu-server/{vmid}.conf nodes/NODE/qemu-server/{vmid}.conf'",
+                self.traces.guests.len(),
+                self.traces.guests.join(", ")
+            ));
+        }
+        hints.extend(
+            self.traces
+                .named_in
+                .iter()
+                .map(|path| format!("{path} still names '{name}'; look whether it should")),
+        );
+        hints.push(format!("{archive} can be deleted when it is not needed: 'pvecm cfg rm -r {archive}'"));
+        hints
+    }
+}
+
+/// The new key that was put off because the node could have read it; says whether it came.
+async fn follow_up(node: &ThisNode) -> bool {
+    match rekey::catch_up(node).await {
+        Ok(done) => done,
+        Err(status) => {
+            tracing::warn!(reason = status.message(), "the ring keeps its key until all members are there");
+            false
+        }
+    }
 }
 
 fn find<'a>(conf: &'a ClusterConf, named: &str, what: &str) -> Result<&'a Node, Status> {
@@ -76,32 +279,6 @@ fn find<'a>(conf: &'a ClusterConf, named: &str, what: &str) -> Result<&'a Node, 
 fn same_address(one: &str, other: &str) -> bool {
     let parsed = |text: &str| text.parse::<std::net::IpAddr>().ok();
     one.eq_ignore_ascii_case(other) || parsed(one).is_some_and(|address| parsed(other) == Some(address))
-}
-
-/// What the operator may want to clean up: nothing of this is touched by removing a node.
-async fn hints(node: &ThisNode, target: &Node) -> Vec<String> {
-    let name = &target.name;
-    let mut hints = vec![format!(
-        "node '{name}' must not come back on this network with its old configuration: reinstall it, or remove \
-         its etc/corosync/corosync.conf first"
-    )];
-    let directory = format!("nodes/{name}");
-    let left = node.tree.list(&directory).await.unwrap_or_default();
-    let guests = guests::of(&left);
-    if !guests.is_empty() {
-        let list = guests.join(", ");
-        hints.push(format!(
-            "{} guest(s) still belong to '{name}': {list}; move their files below nodes/ of another node",
-            guests.len()
-        ));
-    }
-    if !left.is_empty() {
-        hints.push(format!(
-            "the directory {directory} stays with {} entries; delete it when it is not needed",
-            left.len()
-        ));
-    }
-    hints
 }
 
 #[cfg(test)]

@@ -218,24 +218,31 @@ impl config_server::ConfigService for Fake {
     }
 
     async fn delete(&self, request: Request<config::DeleteRequest>) -> Answer<config::DeleteResponse> {
-        let request = request.into_inner();
+        let config::DeleteRequest { path, expected_version, .. } = request.into_inner();
         let tree = self.tree();
         let mut tree = lock(&tree);
-        let Some((_, version)) = tree.entries.get(&request.path) else {
-            return Err(Status::not_found(request.path));
-        };
-        if request.expected_version.is_some_and(|expected| expected != *version) {
-            return Err(mismatch(&request.path));
-        }
-        tree.entries.remove(&request.path);
+        let delete = config::transact_operation::Delete { path, expected_version };
+        tree.perform(config::transact_operation::Operation::Delete(delete))?;
         tree.version += 1;
         Ok(Response::new(config::DeleteResponse { version: tree.version }))
     }
 
     type WatchStream = Answers<config::WatchResponse>;
 
-    async fn transact(&self, _request: Request<config::TransactRequest>) -> Answer<config::TransactResponse> {
-        Err(Status::unimplemented("not called by the gateway"))
+    async fn transact(&self, request: Request<config::TransactRequest>) -> Answer<config::TransactResponse> {
+        if self.has_conf() && !self.votes().quorate {
+            return Err(status::error(Code::FailedPrecondition, "NOT_QUORATE", "no quorum", [("", ""); 0]));
+        }
+        let tree = self.tree();
+        let mut tree = lock(&tree);
+        let mut copy = FakeTree { entries: tree.entries.clone(), version: tree.version };
+        for one in request.into_inner().operations {
+            copy.perform(one.operation.expect("an operation"))?;
+        }
+        *tree = copy;
+        drop(tree);
+        self.world.changed.send_modify(|count| *count += 1);
+        Ok(Response::new(config::TransactResponse::default()))
     }
 
     async fn watch(&self, _request: Request<config::WatchRequest>) -> Answer<Self::WatchStream> {

@@ -123,7 +123,11 @@ async fn the_certificate_of_a_removed_node_is_worthless_at_once() {
     let (_world, n1, n2) = pair().await;
     let mut removed = ClusterServiceClient::new(n1.remote(Some(&n2.identity())).await);
     removed.get_cluster(GetClusterRequest {}).await.unwrap();
-    let request = quorate_proto::gateway::v1::RemoveNodeRequest { node: "n2".into(), force: true };
+    let request = quorate_proto::gateway::v1::RemoveNodeRequest {
+        node: "n2".into(),
+        force: true,
+        validate_only: false,
+    };
     n1.operator().remove_node(request).await.unwrap();
 
     let status = removed.get_cluster(GetClusterRequest {}).await.unwrap_err();

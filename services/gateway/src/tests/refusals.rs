@@ -88,7 +88,11 @@ async fn a_tree_without_the_authority_admits_nobody_and_the_token_stays_good() {
 async fn a_broken_corosync_conf_in_the_tree_is_told_with_its_mistakes() {
     let (world, n1, _n2) = pair().await;
     lock(&world.cluster_tree).put("corosync.conf", Some("totem {\n".into()));
-    let request = quorate_proto::gateway::v1::RemoveNodeRequest { node: "n2".into(), force: true };
+    let request = quorate_proto::gateway::v1::RemoveNodeRequest {
+        node: "n2".into(),
+        force: true,
+        validate_only: false,
+    };
     let status = n1.operator().remove_node(request).await.unwrap_err();
     assert_eq!(reason(&status), "CONFIGURATION_INVALID");
     assert!(status.message().contains("never closed"), "{}", status.message());
