@@ -17,6 +17,7 @@ mod log;
 mod man;
 mod netcheck;
 mod nodes;
+mod notices;
 mod run;
 mod status;
 mod token;

@@ -15,8 +15,17 @@ use quorate_proto::{
 use serde::Serialize;
 use tonic::Code;
 
-use super::view::{self, ClusterBlock, Member, Missing, RingBlock};
-use crate::{client::Client, error::Error, exit::Exit, output::Output, time::ctime};
+use super::{
+    notices,
+    view::{self, ClusterBlock, Member, Missing, RingBlock},
+};
+use crate::{
+    client::Client,
+    error::Error,
+    exit::Exit,
+    output::{Output, remark},
+    time::ctime,
+};
 
 /// Shows the cluster, its votes and its members.
 ///
@@ -120,8 +129,10 @@ pub(super) async fn run(args: &Args, client: &Client, out: &mut Output<'_>) -> R
             return Err(error);
         }
     };
+    let notices: Vec<String> = notices::of_override(&votes).into_iter().collect();
     let status = Status::new(&ring, votes, &ZonedDateTime::now());
     out.answer(&status, || status.text(args.layout))?;
+    notices.iter().for_each(|notice| remark("note", notice));
     Ok(if status.quorum.quorate { Exit::Success } else { Exit::NotQuorate })
 }
 
