@@ -222,5 +222,5 @@ fn links(encoder: &mut DescriptorEncoder<'_>, links: &[LinkView]) -> Encoded {
 }
 
 fn labels(link: &LinkView) -> [(&'static str, String); 2] {
-    [("node", link.node.to_string()), ("link", link.link.to_string())]
+    [("peer", link.node.to_string()), ("link", link.link.to_string())]
 }
