@@ -10,16 +10,19 @@ use std::{
 
 use tonic_health::{ServingStatus, server::HealthReporter};
 
+use crate::service_manager::ServiceManager;
+
 /// Tells the world which services of a daemon will answer correctly.
 #[derive(Debug, Clone)]
 pub struct Health {
     reporter: HealthReporter,
     services: Arc<Mutex<BTreeMap<&'static str, bool>>>,
+    manager: ServiceManager,
 }
 
 impl Health {
-    pub(crate) fn new() -> Self {
-        Self { reporter: HealthReporter::new(), services: Arc::default() }
+    pub(crate) fn new(manager: ServiceManager) -> Self {
+        Self { reporter: HealthReporter::new(), services: Arc::default(), manager }
     }
 
     pub(crate) fn reporter(&self) -> HealthReporter {
@@ -42,16 +45,18 @@ impl Health {
     /// Sets whether a service, by its full name such as `quorate.quorum.v1.QuorumService`, will answer
     /// correctly. Watchers are told if that changes.
     pub async fn set(&self, service: &'static str, serving: bool) {
-        let (changed, all) = {
+        let (changed, waiting) = {
             let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
             let before = services.insert(service, serving);
-            (before != Some(serving), services.values().all(|serving| *serving))
+            let waiting = services.iter().filter(|(_, serving)| !**serving).map(|(service, _)| *service);
+            (before != Some(serving), waiting.collect::<Vec<_>>())
         };
         if changed {
             tracing::info!(service, serving, "health");
+            self.manager.status(&line(&waiting));
         }
         self.reporter.set_service_status(service, status(serving)).await;
-        self.reporter.set_service_status("", status(all)).await;
+        self.reporter.set_service_status("", status(waiting.is_empty())).await;
     }
 
     /// Sets all services to not serving: the first step of a shutdown.
@@ -62,6 +67,11 @@ impl Health {
             self.set(service, false).await;
         }
     }
+}
+
+/// What `systemctl status` shows.
+fn line(waiting: &[&str]) -> String {
+    if waiting.is_empty() { "serving".to_owned() } else { format!("not serving yet: {}", waiting.join(", ")) }
 }
 
 fn status(serving: bool) -> ServingStatus {

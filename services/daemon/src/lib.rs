@@ -31,6 +31,8 @@
 //! | `server.rs`, `listen.rs`, `health.rs` | [`Server`]: gRPC, reflection, health and `/metrics` on one Unix socket |
 //! | `client.rs` | [`client::daemon_channel`]: the way to another daemon of this node |
 //! | `caller.rs` | [`caller::of`]: who calls, in words for the history of the tree |
+//! | `sign_of_life.rs` | [`sign_of_life::SignOfLife`]: whether a daemon still answers |
+//! | `service_manager.rs` | [`ServiceManager`]: readiness, status and signs of life for systemd |
 //! | `backoff.rs` | [`backoff::Backoff`]: pauses between attempts |
 //! | `ownership.rs` | whose data lies below the root |
 //! | `rpc/` | the layers that give each call a span, a trace context and a duration |
@@ -56,7 +58,9 @@ pub mod ownership;
 pub mod paths;
 pub mod rpc;
 pub mod server;
+pub mod service_manager;
 pub mod shutdown;
+pub mod sign_of_life;
 mod start;
 pub mod status;
 pub mod tasks;
@@ -69,5 +73,6 @@ pub use metrics::Metrics;
 pub use node::NodeConfig;
 pub use paths::Root;
 pub use server::{BoundServer, Server};
+pub use service_manager::ServiceManager;
 pub use start::{Daemon, EXIT_CONFIGURATION, EXIT_FAILED_START, Failure, daemon_main};
 pub use tasks::Tasks;

@@ -27,6 +27,7 @@ use crate::{
     listen::{ListenError, listen},
     metrics::{self, Metrics},
     rpc::server::ServerLayer,
+    service_manager::ServiceManager,
     start::Daemon,
 };
 
@@ -45,15 +46,17 @@ pub struct Server {
     services: Vec<&'static str>,
     health: Health,
     metrics: Metrics,
+    manager: ServiceManager,
 }
 
 impl Server {
     /// A server with health and reflection, and no service of its own yet.
     pub fn new(daemon: &Daemon) -> Self {
-        let health = Health::new();
+        let manager = daemon.manager.clone();
+        let health = Health::new(manager.clone());
         let mut routes = RoutesBuilder::default();
         routes.add_service(HealthServer::new(HealthService::from_health_reporter(health.reporter())));
-        Self { routes, services: Vec::new(), health, metrics: daemon.metrics.clone() }
+        Self { routes, services: Vec::new(), health, metrics: daemon.metrics.clone(), manager }
     }
 
     /// Adds a service. Its health is NOT_SERVING until [`Health::set`] says otherwise.
@@ -96,7 +99,8 @@ impl Server {
     pub fn bind(self, socket: &Path) -> Result<BoundServer, ListenError> {
         let listener = listen(socket)?;
         let socket = BoundSocket::new(socket);
-        Ok(BoundServer { listener, socket, health: self.health.clone(), router: self.into_router() })
+        let (health, manager) = (self.health.clone(), self.manager.clone());
+        Ok(BoundServer { listener, socket, health, manager, router: self.into_router() })
     }
 }
 
@@ -121,6 +125,7 @@ pub struct BoundServer {
     listener: UnixListener,
     socket: BoundSocket,
     health: Health,
+    manager: ServiceManager,
     router: Router,
 }
 
@@ -131,9 +136,10 @@ impl BoundServer {
     /// # Errors
     /// [`ServeError`] if the socket can no longer be served.
     pub async fn serve(self, shutdown: CancellationToken) -> Result<(), ServeError> {
-        let Self { listener, socket, health, router } = self;
+        let Self { listener, socket, health, manager, router } = self;
         health.publish().await;
         tracing::info!(socket = %socket.path.display(), "serving");
+        manager.ready();
         let stopping = {
             let (shutdown, health) = (shutdown.clone(), health.clone());
             async move {

@@ -10,7 +10,9 @@ use crate::{
     node::NodeConfig,
     ownership::{self, OwnershipError},
     paths::Root,
+    service_manager::ServiceManager,
     shutdown,
+    sign_of_life::SignOfLife,
     tasks::BoxError,
     telemetry,
     telemetry::Telemetry,
@@ -32,6 +34,8 @@ pub struct Daemon {
     pub node: NodeConfig,
     /// The registry of its metrics.
     pub metrics: Metrics,
+    /// Who started it, if they want to know how it is.
+    pub manager: ServiceManager,
     /// Cancelled when the daemon is to stop.
     pub shutdown: CancellationToken,
 }
@@ -40,7 +44,8 @@ impl Daemon {
     /// A daemon outside of [`daemon_main`]: for tests, and for several daemons in one process.
     #[must_use]
     pub fn new(name: &'static str, root: Root, node: NodeConfig) -> Self {
-        Self { name, root, node, metrics: Metrics::new(), shutdown: CancellationToken::new() }
+        let (metrics, manager) = (Metrics::new(), ServiceManager::default());
+        Self { name, root, node, metrics, manager, shutdown: CancellationToken::new() }
     }
 
     /// Where this daemon serves.
@@ -150,7 +155,7 @@ where
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let telemetry = Telemetry::start(name, &node).map_err(Failure::configuration)?;
-        let daemon = Daemon::new(name, root, node);
+        let mut daemon = Daemon::new(name, root, node);
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             root = %daemon.root.as_path().display(),
@@ -160,11 +165,24 @@ where
         );
         shutdown::cancel_on_signal(daemon.shutdown.clone())?;
         shutdown::cancel_without_supervisor(daemon.shutdown.clone())?;
+        daemon.manager = watched_by_the_manager(&daemon);
         let ended = run(daemon).await;
         tracing::info!(failed = ended.is_err(), "{name} ended");
         telemetry.stop().await;
         ended
     })
+}
+
+/// The service manager, which from now on gets signs of life if it wants them.
+fn watched_by_the_manager(daemon: &Daemon) -> ServiceManager {
+    let manager = ServiceManager::of(|name| std::env::var(name).ok()).unwrap_or_else(|error| {
+        tracing::warn!(error = telemetry::chain(&error), "nobody is told when this daemon is ready");
+        ServiceManager::default()
+    });
+    let (watched, shutdown) = (manager.clone(), daemon.shutdown.clone());
+    let sign = SignOfLife::of(&daemon.root, daemon.name);
+    tokio::spawn(async move { watched.keep_informed(sign, shutdown).await });
+    manager
 }
 
 #[cfg(test)]

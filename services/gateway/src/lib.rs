@@ -169,6 +169,7 @@ impl Gateway {
             fingerprint = %fingerprint::Fingerprint::of(&self.node.identity.current().chain[0]),
             "serving"
         );
+        self.daemon.manager.ready();
         let (ready, connections) = listen::queue();
         let accept = listen::accept(self.port, self.tls.subscribe(), ready, shutdown.clone());
         tasks.spawn("tls-accept", accept);
