@@ -16,7 +16,7 @@ NODE_TESTS := $(patsubst %.rs,--test %,$(notdir $(wildcard \
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .NOTPARALLEL:
-.PHONY: help demo build test deps deps-test format lint unit docs licences simulate python cluster bench clean
+.PHONY: help demo build test deps deps-test format lint unit docs licences simulate python cluster package bench clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -27,7 +27,7 @@ demo: build ## Three nodes on this machine: a cluster's life in six steps, each 
 build: deps ## Build everything
 	$(CARGO) build $(FLAGS)
 
-test: deps-test format lint unit docs licences simulate python cluster ## Everything that a change must pass
+test: deps-test format lint unit docs licences simulate python cluster package ## Everything that a change must pass
 	$(BIN)/playground demo
 
 deps: ## Install or name what the build needs
@@ -73,6 +73,9 @@ cluster: build deps-test ## Real daemons, on the playground and in a ring with c
 	else \
 	    $(CARGO) test $(FLAGS) $(NODE_TESTS) -- --test-threads 2; \
 	fi
+
+package: build deps-test ## Make the Debian package, ask lintian, and run it under a real systemd
+	integration/systemd/run-tests "$$(scripts/package)"
 
 bench: build ## Measure a cluster of three nodes on this machine
 	integration/bench/run $(BIN)
