@@ -110,12 +110,18 @@ async fn a_node_that_is_killed_while_it_catches_up_converges() {
     directories(&at[0], &["d"]);
     lab.node(3).kill(None).await.expect("it runs");
     let large = vec![b'x'; 100_000];
-    for number in 0..40 {
-        overwrite(&at[0].join(format!("d/{number}")), &large).expect("writable");
-    }
+    let mut files = 0;
+    let mut write_more = || {
+        for number in files..files + 15 {
+            overwrite(&at[0].join(format!("d/{number}")), &large).expect("writable");
+        }
+        files += 15;
+        files
+    };
     // Each time it dies a little later: when configd answers, when it is in the group, when its tree has grown.
     let mut reached = 0;
     for moment in [0, 1, 1, 2, 2] {
+        write_more();
         lab.node(3).start().await.expect("it starts");
         let seen = wait::until("the moment to die", async || {
             let status = replicas::status(lab.node(3)).await?;
@@ -127,12 +133,13 @@ async fn a_node_that_is_killed_while_it_catches_up_converges() {
         reached = reached.max(seen);
         lab.node(3).kill(None).await.expect("it runs");
     }
+    let files = write_more();
     lab.node(3).start().await.expect("it starts");
     lab.settled(&lab.all()).await;
     let third = mount::of(lab.node(3)).await;
     wait::until("all files", async || {
         let whole = |number| fs::read(third.join(format!("d/{number}"))).is_ok_and(|bytes| bytes == large);
-        if (0..40).all(whole) { Ok(()) } else { Err("not all are there".to_owned()) }
+        if (0..files).all(whole) { Ok(()) } else { Err("not all are there".to_owned()) }
     })
     .await;
 }
