@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "quorate/types/v1/types.proto",
     "quorate/membership/v1/membership.proto",
     "quorate/quorum/v1/quorum.proto",
@@ -12,6 +12,7 @@ const FILES: [&str; 8] = [
     "quorate/config/v1/status.proto",
     "quorate/config/v1/history.proto",
     "quorate/gateway/v1/gateway.proto",
+    "quorate/migration/v1/migration.proto",
     "quorate/guest/v1/guest.proto",
 ];
 

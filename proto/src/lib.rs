@@ -59,3 +59,11 @@ pub mod guest {
         tonic::include_proto!("quorate.guest.v1");
     }
 }
+
+/// migrationd: moving guests between nodes.
+pub mod migration {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("quorate.migration.v1");
+    }
+}

@@ -182,6 +182,25 @@ const RULES: &[(&str, &[(&str, Rule)])] = {
                 ("WriteVolume", Local),
             ],
         ),
+        (
+            "quorate.migration.v1.MigrationService",
+            &[
+                ("Migrate", LocalOrNodeCertificate),
+                ("Check", LocalOrNodeCertificate),
+                ("Cancel", LocalOrNodeCertificate),
+                ("List", LocalOrNodeCertificate),
+            ],
+        ),
+        (
+            "quorate.migration.v1.MigrationPeerService",
+            &[
+                ("Inspect", NodeCertificate),
+                ("Receive", NodeCertificate),
+                ("WriteVolume", NodeCertificate),
+                ("Discard", NodeCertificate),
+                ("Resume", NodeCertificate),
+            ],
+        ),
         ("grpc.health.v1.Health", &[("Check", AnyAuthenticated), ("Watch", AnyAuthenticated)]),
         ("grpc.reflection.v1.ServerReflection", &[("ServerReflectionInfo", AnyAuthenticated)]),
         ("grpc.reflection.v1alpha.ServerReflection", &[("ServerReflectionInfo", AnyAuthenticated)]),

@@ -1,0 +1,7 @@
+//! The migration daemon.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    quorate_daemon::daemon_main(migrationd::NAME, migrationd::run)
+}
