@@ -20,6 +20,8 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 /// The daemons behind the gateway, in the order in which they depend on each other.
 pub const DAEMONS: [&str; 3] = ["membershipd", "quorumd", "configd"];
+/// Daemons to which calls pass, and without which the node is whole all the same: nothing of the cluster depends on them.
+pub const BESIDES: [&str; 1] = ["migrationd"];
 
 /// Deadline of calls that only read another daemon's memory.
 pub const READ: Duration = quorate_daemon::client::DEADLINE;
@@ -47,11 +49,12 @@ impl Daemons {
     /// Channels to the daemons below `root`; nothing is connected yet.
     #[must_use]
     pub fn new(root: &Root) -> Self {
-        let channels = DAEMONS.map(|daemon| (daemon, channel(root.socket(daemon))));
-        Self { root: root.clone(), channels: channels.into() }
+        let daemons = DAEMONS.into_iter().chain(BESIDES);
+        let channels = daemons.map(|daemon| (daemon, channel(root.socket(daemon)))).collect();
+        Self { root: root.clone(), channels }
     }
 
-    /// The channel to a daemon of [`DAEMONS`].
+    /// The channel to a daemon of [`DAEMONS`] or [`BESIDES`].
     ///
     /// # Panics
     /// For any other name.
@@ -66,7 +69,7 @@ impl Daemons {
     /// For a name that is not in [`DAEMONS`].
     #[must_use]
     pub fn untraced(&self, daemon: &str) -> Channel {
-        self.channels.get(daemon).expect("one of DAEMONS").clone()
+        self.channels.get(daemon).expect("one of DAEMONS or BESIDES").clone()
     }
 
     /// Where this node's files are.
@@ -94,7 +97,7 @@ impl Daemons {
     }
 }
 
-/// The daemon that serves this service; `None` if none of [`DAEMONS`] does.
+/// The daemon that serves this service; `None` if none of [`DAEMONS`] and [`BESIDES`] does.
 #[must_use]
 pub fn daemon_of(service: &str) -> Option<&'static str> {
     match service {
@@ -103,6 +106,9 @@ pub fn daemon_of(service: &str) -> Option<&'static str> {
         "quorate.config.v1.ConfigService"
         | "quorate.config.v1.HistoryService"
         | "quorate.config.v1.StatusService" => Some("configd"),
+        "quorate.migration.v1.MigrationService" | "quorate.migration.v1.MigrationPeerService" => {
+            Some("migrationd")
+        }
         _ => None,
     }
 }

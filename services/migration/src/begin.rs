@@ -50,8 +50,14 @@ async fn settings(node: &Node, request: &MigrateRequest) -> Result<(Kind, String
         Err(status) if status.code() == Code::NotFound => Vec::new().into(),
         Err(status) => return Err(status),
     };
-    let settings = Settings::of_datacenter(&String::from_utf8_lossy(&file))
-        .map_err(|error| status::error(Code::FailedPrecondition, "DATACENTER_CFG_INVALID", format!("datacenter.cfg: {error}"), [("file", "datacenter.cfg")]))?;
+    let settings = Settings::of_datacenter(&String::from_utf8_lossy(&file)).map_err(|error| {
+        status::error(
+            Code::FailedPrecondition,
+            "DATACENTER_CFG_INVALID",
+            format!("datacenter.cfg: {error}"),
+            [("file", "datacenter.cfg")],
+        )
+    })?;
     let kind = match request.migration_type() {
         MigrationType::Unspecified => settings.kind,
         MigrationType::Secure => Kind::Secure,
@@ -61,7 +67,9 @@ async fn settings(node: &Node, request: &MigrateRequest) -> Result<(Kind, String
         "" => settings.network.map(|network| network.to_string()).unwrap_or_default(),
         given => {
             let checked = given.parse::<migration_core::network::Cidr>();
-            checked.map_err(|error| status::invalid_field("migration_network", error.to_string()))?.to_string()
+            checked
+                .map_err(|error| status::invalid_field("migration_network", error.to_string()))?
+                .to_string()
         }
     };
     Ok((kind, network))
@@ -87,7 +95,8 @@ pub(crate) async fn begin(node: &Node, request: &MigrateRequest, check: bool) ->
         return Err(status::error(Code::FailedPrecondition, "TARGET_IS_SOURCE", why, [("vmid", vmid)]));
     }
     let (kind, network) = settings(node, request).await?;
-    let status = node.local.guests().get_status(deadline(GetStatusRequest { vmid }, READ)).await?.into_inner();
+    let status =
+        node.local.guests().get_status(deadline(GetStatusRequest { vmid }, READ)).await?.into_inner();
     let state = status.status.as_ref().map(|status| status.state()).unwrap_or_default();
     let online = matches!(state, GuestState::Running | GuestState::Paused);
     let id = new_id(vmid);
@@ -106,7 +115,9 @@ pub(crate) async fn begin(node: &Node, request: &MigrateRequest, check: bool) ->
         traceparent: trace_context::current().unwrap_or_default(),
     };
     match records::write(&node.local, &record, true).await {
-        Err(status) if matches!(status.code(), Code::Aborted | Code::AlreadyExists) => return Err(error::busy(vmid)),
+        Err(status) if matches!(status.code(), Code::Aborted | Code::AlreadyExists) => {
+            return Err(error::busy(vmid));
+        }
         written => written?,
     }
     let begun = lock_and_check(node, request, record, id, (kind, network)).await;
@@ -139,8 +150,7 @@ async fn lock_and_check(
     (kind, network): (Kind, String),
 ) -> Result<Begun, Status> {
     let vmid = request.vmid;
-    let lock =
-        BeginMigrationRequest { vmid, migration_id: id.to_string(), target: request.target.clone() };
+    let lock = BeginMigrationRequest { vmid, migration_id: id.to_string(), target: request.target.clone() };
     let facts = node.local.support().begin_migration(deadline(lock, WRITE)).await?.into_inner();
     let mut obstacles = here(request, &record, &facts);
     let local: Vec<&GuestVolume> =
@@ -217,7 +227,8 @@ fn plan(
     facts: &BeginMigrationResponse,
 ) -> Result<Plan, Status> {
     let name = |text: &str| {
-        text.parse().map_err(|error: quorate_types::NameError| status::invalid_field("target", error.to_string()))
+        text.parse()
+            .map_err(|error: quorate_types::NameError| status::invalid_field("target", error.to_string()))
     };
     let disk = |key: &String| {
         let volume = facts.volumes.iter().find(|volume| &volume.key == key);
@@ -227,7 +238,8 @@ fn plan(
     let config = String::from_utf8_lossy(&facts.config).into_owned();
     let downtime = value(&config, "migrate_downtime").map_or(DOWNTIME, Duration::from_secs_f64);
     let configured = value(&config, "migrate_speed").map(|mib| (mib * f64::from(1 << 20)) as u64);
-    let speed = [configured, Some(request.bytes_per_second)].into_iter().flatten().filter(|speed| *speed > 0).min();
+    let speed =
+        [configured, Some(request.bytes_per_second)].into_iter().flatten().filter(|speed| *speed > 0).min();
     Ok(Plan {
         id,
         vmid: request.vmid,
@@ -252,7 +264,8 @@ fn value(config: &str, key: &str) -> Option<f64> {
 
 /// The plan of a migration that a daemon before this one left.
 pub(crate) fn plan_of(record: &Record) -> Option<Plan> {
-    let disk = |key: &String| Disk { key: key.clone(), source_node: String::new(), target_node: String::new() };
+    let disk =
+        |key: &String| Disk { key: key.clone(), source_node: String::new(), target_node: String::new() };
     Some(Plan {
         id: record.id.parse().ok()?,
         vmid: record.vmid,

@@ -6,8 +6,8 @@ use quorate_daemon::{caller, client::deadline, status};
 use quorate_proto::{
     config::v1::ListGuestsRequest,
     migration::v1::{
-        CancelRequest, CancelResponse, CheckRequest, CheckResponse, ListRequest, ListResponse, MigrateRequest,
-        MigrateResponse, Migration, migration_service_server::MigrationService,
+        CancelRequest, CancelResponse, CheckRequest, CheckResponse, ListRequest, ListResponse,
+        MigrateRequest, MigrateResponse, Migration, migration_service_server::MigrationService,
     },
 };
 use tokio_stream::{Stream, StreamExt as _, wrappers::BroadcastStream};
@@ -31,7 +31,8 @@ impl Service {
 
     /// The other node that has the guest; `None` if it is this one. A call that was passed on already is not again.
     async fn elsewhere<T>(&self, request: &Request<T>, vmid: u32) -> Result<Option<String>, Status> {
-        let guests = self.node.local.status().list_guests(deadline(ListGuestsRequest {}, READ)).await?.into_inner();
+        let guests =
+            self.node.local.status().list_guests(deadline(ListGuestsRequest {}, READ)).await?.into_inner();
         let Some(guest) = guests.guests.into_iter().find(|guest| guest.vmid == vmid) else {
             let message = format!("there is no guest {vmid} in the cluster; 'qm list' shows those of a node");
             return Err(status::error(Code::NotFound, "GUEST_UNKNOWN", message, [("vmid", vmid)]));

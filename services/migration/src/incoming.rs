@@ -66,7 +66,9 @@ impl Incoming {
             let content = fs::read(&path).map_err(error)?;
             match serde_json::from_slice::<Entry>(&content) {
                 Ok(entry) => drop(entries.insert(entry.id.clone(), entry)),
-                Err(problem) => tracing::warn!(path = %path.display(), %problem, "is no entry of the journal"),
+                Err(problem) => {
+                    tracing::warn!(path = %path.display(), %problem, "is no entry of the journal")
+                }
             }
         }
         Ok(Self { directory, entries: Mutex::new(entries), led: Mutex::default() })
@@ -156,8 +158,7 @@ pub(crate) async fn resume(
         unlock(node, id, vmid).await?;
         true
     } else {
-        let request =
-            ResumeRequest { vmid, migration_id: id.to_owned(), stay_paused, keep_lock: false };
+        let request = ResumeRequest { vmid, migration_id: id.to_owned(), stay_paused, keep_lock: false };
         match node.local.support().resume(deadline(request, WRITE)).await {
             Ok(_) => true,
             Err(status) if reason(&status) == "GUEST_STOPPED" => {
@@ -203,7 +204,13 @@ mod tests {
     use super::*;
 
     fn entry(id: &str) -> Entry {
-        Entry { id: id.into(), vmid: 100, source: "hp1".into(), online: true, volumes: vec!["local:x".into()] }
+        Entry {
+            id: id.into(),
+            vmid: 100,
+            source: "hp1".into(),
+            online: true,
+            volumes: vec!["local:x".into()],
+        }
     }
 
     #[test]

@@ -10,7 +10,8 @@ use quorate_proto::{
     config::v1::{config_service_client::ConfigServiceClient, status_service_client::StatusServiceClient},
     gateway::v1::cluster_service_client::ClusterServiceClient,
     guest::v1::{
-        guest_service_client::GuestServiceClient, migration_support_service_client::MigrationSupportServiceClient,
+        guest_service_client::GuestServiceClient,
+        migration_support_service_client::MigrationSupportServiceClient,
         storage_service_client::StorageServiceClient,
     },
 };

@@ -10,7 +10,8 @@ use quorate_daemon::{
 use quorate_proto::{
     gateway::v1::GetClusterRequest,
     migration::v1::{
-        migration_peer_service_client::MigrationPeerServiceClient, migration_service_client::MigrationServiceClient,
+        migration_peer_service_client::MigrationPeerServiceClient,
+        migration_service_client::MigrationServiceClient,
     },
 };
 use rustls_pki_types::ServerName;

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use quorate_daemon::{client::deadline, status};
 use quorate_proto::{
-    guest::v1::{
-        GetOwnerRequest, ListStoragesRequest, WriteVolumeRequest as GuestWriteVolumeRequest,
-    },
+    guest::v1::{GetOwnerRequest, ListStoragesRequest, WriteVolumeRequest as GuestWriteVolumeRequest},
     migration::v1::{
         DiscardRequest, DiscardResponse, InspectRequest, InspectResponse, ReceiveRequest, ReceiveResponse,
         ResumeRequest, ResumeResponse, WriteVolumeRequest, WriteVolumeResponse,
@@ -44,9 +42,14 @@ impl Service {
         let name = &self.node.name;
         for (storage, bytes) in &wanted.storages {
             match storages.iter().find(|known| &known.name == storage) {
-                None => obstacles.push(format!("node '{name}' has no storage '{storage}'; name another with --targetstorage")),
+                None => obstacles.push(format!(
+                    "node '{name}' has no storage '{storage}'; name another with --targetstorage"
+                )),
                 Some(known) if !known.active => {
-                    obstacles.push(format!("storage '{storage}' cannot be used on node '{name}': {}", known.problem));
+                    obstacles.push(format!(
+                        "storage '{storage}' cannot be used on node '{name}': {}",
+                        known.problem
+                    ));
                 }
                 Some(known) if !known.content.iter().any(|content| content == "images") => {
                     obstacles.push(format!("storage '{storage}' on node '{name}' takes no disks of guests"));
@@ -88,7 +91,8 @@ impl MigrationPeerService for Service {
         let needed = wanted.memory_mib + SPARE_MEMORY_MIB;
         if let Some(available) = available_mib().filter(|available| *available < needed) {
             let name = &self.node.name;
-            obstacles.push(format!("node '{name}' has {available} MiB of memory left, {needed} MiB are needed"));
+            obstacles
+                .push(format!("node '{name}' has {available} MiB of memory left, {needed} MiB are needed"));
         }
         let software_version = env!("CARGO_PKG_VERSION").to_owned();
         Ok(Response::new(InspectResponse { obstacles, address, software_version }))
@@ -117,7 +121,12 @@ impl MigrationPeerService for Service {
         let known = self.node.incoming.get(&first.migration_id);
         if !known.is_some_and(|entry| entry.volumes.contains(&first.volume_id)) {
             let message = format!("volume '{}' was not made for this migration", first.volume_id);
-            return Err(status::error(Code::PermissionDenied, "VOLUME_FOREIGN", message, [("volume", first.volume_id)]));
+            return Err(status::error(
+                Code::PermissionDenied,
+                "VOLUME_FOREIGN",
+                message,
+                [("volume", first.volume_id)],
+            ));
         }
         let (sender, stream) = mpsc::channel(PARTS_MAX);
         let mut storage = self.node.local.storage();

@@ -54,7 +54,8 @@ pub(crate) async fn address(node: &Node, network: &str) -> Result<IpAddr, String
     if network.is_empty() {
         return Ok(own);
     }
-    let network: Cidr = network.parse().map_err(|error: migration_core::network::CidrError| error.to_string())?;
+    let network: Cidr =
+        network.parse().map_err(|error: migration_core::network::CidrError| error.to_string())?;
     let mut all = addresses();
     if own.is_loopback() {
         // Nodes that share a machine have an address each, and one loopback interface: only its own counts.
@@ -171,11 +172,7 @@ fn note(node: &Node, entry: &Entry) -> Result<(), Status> {
     node.incoming.note(entry).map_err(|error| Status::internal(format!("cannot write the journal: {error}")))
 }
 
-async fn start_incoming(
-    node: &Node,
-    begin: &Begin,
-    ready: &Ready,
-) -> Result<StartIncomingResponse, Status> {
+async fn start_incoming(node: &Node, begin: &Begin, ready: &Ready) -> Result<StartIncomingResponse, Status> {
     let request = StartIncomingRequest {
         vmid: begin.vmid,
         migration_id: begin.migration_id.clone(),
@@ -194,7 +191,8 @@ async fn open(
     ready: &Ready,
     closed: &CancellationToken,
 ) -> Result<String, Status> {
-    let refuse = |why: String| status::error(Code::FailedPrecondition, "NO_ENTRANCE", why, [("node", &node.name)]);
+    let refuse =
+        |why: String| status::error(Code::FailedPrecondition, "NO_ENTRANCE", why, [("node", &node.name)]);
     let address = address(node, &begin.migration_network).await.map_err(refuse)?;
     let tls = tls::server(node.peers.root());
     let tls = tls.map_err(|error| refuse(quorate_daemon::telemetry::chain(&error)))?;
@@ -208,7 +206,8 @@ async fn open(
         tls,
     };
     let bound = tunnel::accept(address, entrance, closed.clone()).await;
-    let bound = bound.map_err(|error| refuse(format!("no port of 60000 to 60050 is free at {address}: {error}")))?;
+    let bound =
+        bound.map_err(|error| refuse(format!("no port of 60000 to 60050 is free at {address}: {error}")))?;
     Ok(bound.to_string())
 }
 

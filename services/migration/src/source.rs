@@ -113,8 +113,7 @@ fn spawn(
     let span = tracing::info_span!("migration", vmid, id, source = record.source, target = record.target);
     node.running.lock().insert(vmid, Handle { id, inputs: sender.clone() });
     let steps = Steps::new(node.clone(), sender, record, begun);
-    let driver =
-        Driver { node, machine, steps, inputs, told, started: Instant::now(), state: None };
+    let driver = Driver { node, machine, steps, inputs, told, started: Instant::now(), state: None };
     tokio::spawn(driver.run().instrument(span));
     receiver
 }
@@ -132,7 +131,8 @@ impl Driver {
                 }
                 self.perform(output);
             }
-            let due = self.machine.poll_timeout().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            let due =
+                self.machine.poll_timeout().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
             tokio::select! {
                 input = self.inputs.recv() => {
                     let Some(input) = input else { return };
@@ -226,10 +226,17 @@ pub(crate) async fn take_up(node: Arc<Node>, shutdown: CancellationToken) {
         let own = records.into_iter().filter(|record| record.source == node.name);
         for record in own.filter(|record| !node.running.has(record.vmid)) {
             let Some(plan) = begin::plan_of(&record) else {
-                tracing::warn!(vmid = record.vmid, "the record of a migration makes no sense and is left alone");
+                tracing::warn!(
+                    vmid = record.vmid,
+                    "the record of a migration makes no sense and is left alone"
+                );
                 continue;
             };
-            tracing::warn!(vmid = record.vmid, state = record.state.as_str(), "takes up what was left behind");
+            tracing::warn!(
+                vmid = record.vmid,
+                state = record.state.as_str(),
+                "takes up what was left behind"
+            );
             let machine = Migration::recover(Instant::now(), plan, Timings::default(), record.state);
             drop(spawn(node.clone(), machine, record, None));
         }

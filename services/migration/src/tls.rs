@@ -46,10 +46,7 @@ pub(crate) fn client(root: &Root, protocols: &[&[u8]]) -> Result<Arc<ClientConfi
 }
 
 /// Read anew each time: a certificate may have been renewed since.
-fn with_identity<T>(
-    root: &Root,
-    make: impl FnOnce(Identity) -> Result<T, BoxError>,
-) -> Result<T, Error> {
+fn with_identity<T>(root: &Root, make: impl FnOnce(Identity) -> Result<T, BoxError>) -> Result<T, Error> {
     let directory = root.state_dir("gatewayd");
     let made = read(&directory).and_then(make);
     made.map_err(|source| Error::Identity { path: directory, source })

@@ -188,10 +188,7 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
 }
 
 /// Carries both ways until both have ended. That QEMU leaves without a farewell is no error.
-async fn carry(
-    mut qemu: UnixStream,
-    mut other: impl AsyncRead + AsyncWrite + Unpin,
-) -> io::Result<()> {
+async fn carry(mut qemu: UnixStream, mut other: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
     match copy_bidirectional_with_sizes(&mut qemu, &mut other, BUFFER, BUFFER).await {
         Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(error),
         _ => Ok(()),

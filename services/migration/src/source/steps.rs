@@ -12,8 +12,7 @@ use quorate_proto::{
         CommitRequest, EndMigrationRequest, GetOwnerRequest, ReadVolumeRequest, ReleaseSourceRequest,
     },
     migration::v1::{
-        DiscardRequest, MigrationType, ResumeRequest, WriteVolumeRequest,
-        receive_request::Begin,
+        DiscardRequest, MigrationType, ResumeRequest, WriteVolumeRequest, receive_request::Begin,
     },
 };
 use rustls_pki_types::ServerName;
@@ -64,7 +63,12 @@ struct Shared {
 }
 
 impl Steps {
-    pub(super) fn new(node: Arc<Node>, inputs: mpsc::Sender<Input>, record: Record, begun: Option<Begun>) -> Self {
+    pub(super) fn new(
+        node: Arc<Node>,
+        inputs: mpsc::Sender<Input>,
+        record: Record,
+        begun: Option<Begun>,
+    ) -> Self {
         let shared = Shared {
             id: record.id.clone(),
             vmid: record.vmid,
@@ -136,7 +140,9 @@ impl Steps {
                     let why = status.message().to_owned();
                     let _ = shared.inputs.send(Input::Lost { side: Side::Source, why }).await;
                 }
-                Err(status) => tracing::info!(error = status.message(), "cannot talk to the guest's QEMU yet"),
+                Err(status) => {
+                    tracing::info!(error = status.message(), "cannot talk to the guest's QEMU yet")
+                }
             }
         });
     }
@@ -280,7 +286,8 @@ impl Shared {
         sockets: &Sockets,
         kind: Kind,
     ) -> Result<(), Status> {
-        let refuse = |why: String| Status::failed_precondition(format!("no tunnel to '{}': {why}", self.target));
+        let refuse =
+            |why: String| Status::failed_precondition(format!("no tunnel to '{}': {why}", self.target));
         let target = ServerName::try_from(self.target.clone()).map_err(|error| refuse(error.to_string()))?;
         let tls = tls::client(self.node.peers.root(), &[]);
         let tls = tls.map_err(|error| refuse(quorate_daemon::telemetry::chain(&error)))?;
