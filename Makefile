@@ -16,7 +16,7 @@ NODE_TESTS := $(patsubst %.rs,--test %,$(notdir $(wildcard \
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .NOTPARALLEL:
-.PHONY: help demo build test deps deps-test format lint unit docs licences simulate python cluster package bench clean
+.PHONY: help demo build test deps deps-test format lint unit docs licences simulate python monitoring cluster package bench clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -27,7 +27,7 @@ demo: build ## Three nodes on this machine: a cluster's life in six steps, each 
 build: deps ## Build everything
 	$(CARGO) build $(FLAGS)
 
-test: deps-test format lint unit docs licences simulate python cluster package ## Everything that a change must pass
+test: deps-test format lint unit docs licences simulate python monitoring cluster package ## Everything that a change must pass
 	$(BIN)/playground demo
 
 deps: ## Install or name what the build needs
@@ -66,6 +66,9 @@ simulate: build ## Run seeds of the simulator: make simulate SEEDS=1..1000
 
 python: build deps-test ## The Python client and the trace sink against real nodes
 	integration/python/run-tests
+
+monitoring: build deps-test ## Rules and dashboards: Prometheus reads a real cluster, every panel has data, alerts fire and end
+	integration/monitoring/run-tests
 
 cluster: build deps-test ## Real daemons, on the playground and in a ring with corosync's: partitions, crashes, joins
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
