@@ -68,10 +68,24 @@ impl ClusterConf {
         self.nodes.iter().find(|node| node.name.as_str() == name)
     }
 
-    /// Votes that the cluster expects: `quorum.expected_votes`, or the sum over the nodelist.
+    /// Votes that the cluster expects: `quorum.expected_votes`, or the sum over the nodelist and those of the
+    /// quorum device.
     #[must_use]
     pub fn expected_votes(&self) -> u32 {
-        self.quorum.expected_votes.unwrap_or_else(|| self.nodes.iter().map(|node| node.votes).sum())
+        let sum = || self.node_votes().saturating_add(self.device_votes().unwrap_or(0));
+        self.quorum.expected_votes.unwrap_or_else(sum)
+    }
+
+    /// Votes of the quorum device, if there is one: `quorum.device.votes`, or one less than the nodes have.
+    /// Source: corosync-qdevice(8).
+    #[must_use]
+    pub fn device_votes(&self) -> Option<u32> {
+        let device = self.quorum.device.as_ref()?;
+        Some(device.votes.unwrap_or_else(|| self.node_votes().saturating_sub(1)))
+    }
+
+    fn node_votes(&self) -> u32 {
+        self.nodes.iter().map(|node| node.votes).sum()
     }
 
     /// The lowest node id that no node has.

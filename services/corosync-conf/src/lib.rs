@@ -53,6 +53,7 @@
 
 mod check;
 mod conf;
+mod device;
 mod edit;
 mod error;
 mod nodelist;
@@ -67,11 +68,12 @@ mod tree;
 
 pub use check::JoinCheck;
 pub use conf::ClusterConf;
+pub use device::{Device, DeviceAlgorithm, DeviceNet, DeviceTieBreaker, DeviceTls};
 pub use edit::NewNode;
 pub use error::{ConfError, ConfErrors, Reason};
 pub use nodelist::Node;
 pub use protection::{Cipher, Hash, Protection};
-pub use quorum::{Device, Quorum, TieBreaker};
+pub use quorum::{Quorum, TieBreaker};
 pub use ring_key::{RING_KEY_PATH, RingKey, RingKeyError};
 pub use totem::{Interface, IpVersion, LinkMode, Timing, Totem, Transport};
 pub use tree::{Entry, Key, Section, Tree};

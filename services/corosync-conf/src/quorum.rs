@@ -3,7 +3,7 @@
 use quorate_types::NodeId;
 
 use crate::{
-    Reason, Tree,
+    Device, Reason, Tree, device,
     read::{Mistakes, Scope},
 };
 
@@ -20,15 +20,6 @@ pub enum TieBreaker {
     Highest,
     /// The half with the first of these nodes; a later one counts when the earlier were not there.
     List(Vec<NodeId>),
-}
-
-/// `quorum.device`: an arbiter outside of the cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Device {
-    /// `model`, as `net`.
-    pub model: Option<String>,
-    /// `votes` of the device.
-    pub votes: Option<u32>,
 }
 
 /// The `quorum` section. Times are in milliseconds.
@@ -77,7 +68,7 @@ pub(crate) fn read(tree: &Tree, quorum: &Scope<'_>, mistakes: &mut Mistakes) -> 
         auto_tie_breaker: read_tie_breaker(quorum, mistakes),
         allow_downscale,
         expected_votes_tracking: tracking || allow_downscale,
-        device: read_device(tree, mistakes),
+        device: device::read(tree, mistakes),
     }
 }
 
@@ -99,10 +90,4 @@ fn read_tie_breaker(quorum: &Scope<'_>, mistakes: &mut Mistakes) -> Option<TieBr
         }
     };
     is_on.then_some(node)
-}
-
-fn read_device(tree: &Tree, mistakes: &mut Mistakes) -> Option<Device> {
-    let device = Scope::all(tree, "quorum.device");
-    let votes = device.u32(mistakes, "votes");
-    device.is_there().then(|| Device { model: device.text("model").map(str::to_owned), votes })
 }

@@ -43,6 +43,16 @@ pub struct QuorumConfig {
     pub allow_downscale: bool,
     /// The highest expected votes are stored and count after a restart.
     pub expected_votes_tracking: bool,
+    /// The quorum device. Not to be combined with `two_node`, `last_man_standing`, `auto_tie_breaker` and
+    /// `allow_downscale`.
+    pub device: Option<DeviceConfig>,
+}
+
+/// An arbiter outside of the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceConfig {
+    /// Its votes. They are among the expected votes.
+    pub votes: u32,
 }
 
 impl QuorumConfig {
@@ -63,6 +73,7 @@ impl QuorumConfig {
             auto_tie_breaker: None,
             allow_downscale: false,
             expected_votes_tracking: false,
+            device: None,
         }
     }
 

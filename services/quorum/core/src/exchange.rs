@@ -21,8 +21,13 @@ impl Votequorum {
             return;
         }
         match Message::from_wire(bytes) {
-            // The device's record; without a device of our own it has no effect.
-            Ok(Message::NodeInfo(NodeInfo { node: 0, .. }) | Message::Qdevice) => {}
+            // Whether there is a device, and its votes, is for the own configuration to say. Differs: corosync
+            // takes the highest votes that it hears of.
+            Ok(
+                Message::NodeInfo(NodeInfo { node: 0, .. })
+                | Message::QdeviceRegistration(_)
+                | Message::QdeviceOther,
+            ) => {}
             Ok(Message::NodeInfo(info)) if info.node != from.get() => self.stats.hearsay += 1,
             Ok(Message::NodeInfo(info)) if from == self.me => self.handle_own_info(info),
             Ok(Message::NodeInfo(info)) => self.handle_info(from, info),
@@ -114,12 +119,18 @@ impl Votequorum {
         let flags = own.flags.with(NodeFlags::FIRST, true).with(NodeFlags::QUORATE, false);
         let info = NodeInfo { flags, ..own };
         self.emit(Output::Multicast(info.to_wire()));
-        self.emit(Output::Multicast(Self::no_device_info().to_wire()));
+        self.multicast_device();
     }
 
     pub(crate) fn multicast_infos(&mut self) {
         self.emit(Output::Multicast(self.own_info().to_wire()));
-        self.emit(Output::Multicast(Self::no_device_info().to_wire()));
+        self.multicast_device();
+    }
+
+    fn multicast_device(&mut self) {
+        for message in self.device_messages() {
+            self.emit(Output::Multicast(message));
+        }
     }
 
     pub(crate) fn multicast_change(&mut self, parameter: Parameter, value: u32) {
@@ -140,10 +151,5 @@ impl Votequorum {
     pub(crate) fn own_info(&self) -> NodeInfo {
         let Record { votes, expected_votes, flags, .. } = *self.nodes.own();
         NodeInfo { node: self.me.get(), votes, expected_votes, flags }
-    }
-
-    /// The record of a quorum device that is not there.
-    pub(crate) fn no_device_info() -> NodeInfo {
-        NodeInfo { node: 0, votes: 0, expected_votes: 0, flags: NodeFlags::default() }
     }
 }

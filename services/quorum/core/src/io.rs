@@ -3,12 +3,13 @@
 use bytes::Bytes;
 use quorate_types::{NodeId, RingId};
 
-use crate::{ExpectedRefusal, QuorumConfig, Status};
+use crate::{DeviceVote, ExpectedRefusal, QuorumConfig, Status};
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// A ring was formed and synchronises. Answered by [`Output::SyncMessages`].
+    /// A ring was formed and synchronises. Answered by [`Output::SyncMessages`], with a quorum device when that
+    /// has decided, at the latest after [`crate::ANSWER_WAIT`].
     SyncStarted {
         /// The ring.
         ring: RingId,
@@ -45,6 +46,13 @@ pub enum Input {
     CancelWaitForAll,
     /// This node is about to leave for good; with `allow_downscale` the others expect its votes no more.
     Leave,
+    /// What the quorum device says about a ring. About another ring than the present one it says nothing.
+    Device {
+        /// The ring.
+        ring: RingId,
+        /// See [`DeviceVote`].
+        vote: DeviceVote,
+    },
     /// `next_deadline` has passed.
     Timer,
 }

@@ -4,8 +4,8 @@
 //! quorate and may act. The members of a ring tell each other their votes while the ring synchronises,
 //! with the messages of corosync's own engine, so that members running either agree.
 //!
-//! Never does: send packets, decide who is a member, fence, read files or clocks, speak for a quorum
-//! device (its messages are accepted and ignored).
+//! Never does: send packets, decide who is a member, fence, read files or clocks, speak with a quorum
+//! device (its answer is an input).
 //!
 //! Contract: one [`Input`], then [`Votequorum::poll_output`] until it returns `None`, in order. The engine
 //! wants [`Input::Timer`] when [`Votequorum::next_deadline`] has passed. After a restart it is given the
@@ -14,7 +14,7 @@
 //!
 //! Files: `votequorum.rs` (the machine: inputs, sync), `exchange.rs` (messages of other nodes and to them),
 //! `nodes.rs` (a record per node), `recalculate.rs` (votes to quorum), `tie_breaker.rs`,
-//! `last_man_standing.rs`, `expected.rs` (the operator's override), `config.rs`, `status.rs`,
+//! `last_man_standing.rs`, `device.rs` (the arbiter's votes), `expected.rs` (the operator's override), `config.rs`, `status.rs`,
 //! `message.rs` (wire format), `io.rs` (inputs and outputs).
 //!
 //! Sources: votequorum(5); corosync 3.1 `exec/votequorum.c` by its behaviour; service specification,
@@ -38,6 +38,7 @@
 //! ```
 
 mod config;
+mod device;
 mod exchange;
 mod expected;
 mod io;
@@ -49,9 +50,10 @@ mod status;
 mod tie_breaker;
 mod votequorum;
 
-pub use config::{QuorumConfig, TieBreaker};
+pub use config::{DeviceConfig, QuorumConfig, TieBreaker};
+pub use device::{ANSWER_WAIT, DeviceVote};
 pub use expected::ExpectedRefusal;
 pub use io::{Input, Output, Stats};
 pub use nodes::NodeState;
-pub use status::{Flags, NodeVotes, Status};
+pub use status::{DeviceStatus, Flags, NodeVotes, Status};
 pub use votequorum::Votequorum;

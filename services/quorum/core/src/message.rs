@@ -31,6 +31,7 @@ const HEADER_LEN: usize = 16;
 const NODE_INFO_LEN: usize = 32;
 const RECONFIGURE_LEN: usize = 32;
 const QDEVICE_REG_LEN: usize = 280;
+const QDEVICE_NAME_LEN: usize = 255;
 const QDEVICE_RECONFIGURE_LEN: usize = 528;
 
 /// State of a node as it tells others.
@@ -48,6 +49,12 @@ impl NodeFlags {
     pub const FIRST: Self = Self(8);
     /// Has a quorum device registered.
     pub const QDEVICE_REGISTERED: Self = Self(16);
+    /// Its quorum device is there.
+    pub const QDEVICE_ALIVE: Self = Self(32);
+    /// Its quorum device votes for its part.
+    pub const QDEVICE_CAST_VOTE: Self = Self(64);
+    /// That vote is enough for all members of its ring.
+    pub const QDEVICE_MASTER_WINS: Self = Self(128);
 
     /// From the number on the wire; unknown bits are kept.
     #[must_use]
@@ -131,15 +138,26 @@ pub struct Reconfigure {
     pub parameter: Parameter,
 }
 
+/// A quorum device is registered on the sender, or no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QdeviceRegistration {
+    /// Whether it is there.
+    pub register: bool,
+    /// Its name, at most 254 bytes.
+    pub name: String,
+}
+
 /// A votequorum message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     /// Function 0.
     NodeInfo(NodeInfo),
     /// Function 1.
     Reconfigure(Reconfigure),
-    /// Functions 2 to 4, about a quorum device: read as far as needed to ignore them.
-    Qdevice,
+    /// Function 2.
+    QdeviceRegistration(QdeviceRegistration),
+    /// Functions 3 and 4, about a quorum device: read as far as needed to ignore them.
+    QdeviceOther,
 }
 
 /// Why bytes are no votequorum message.
@@ -200,7 +218,11 @@ impl Message {
                 value: u32_at(bytes, 20),
                 parameter: Parameter::from_wire(bytes[24]),
             }),
-            _ => Self::Qdevice,
+            QDEVICE_REG => Self::QdeviceRegistration(QdeviceRegistration {
+                register: u32_at(bytes, 16) == 1,
+                name: name_at(bytes, 20),
+            }),
+            _ => Self::QdeviceOther,
         })
     }
 }
@@ -228,6 +250,25 @@ impl Reconfigure {
         bytes.put_bytes(0, 7);
         bytes.freeze()
     }
+}
+
+impl QdeviceRegistration {
+    /// The message.
+    #[must_use]
+    pub fn to_wire(&self) -> Bytes {
+        let mut bytes = header(QDEVICE_REG, QDEVICE_REG_LEN);
+        bytes.put_u32_le(self.register.into());
+        let name = self.name.as_bytes();
+        bytes.put_slice(&name[..name.len().min(QDEVICE_NAME_LEN - 1)]);
+        bytes.put_bytes(0, QDEVICE_REG_LEN - bytes.len());
+        bytes.freeze()
+    }
+}
+
+fn name_at(bytes: &[u8], offset: usize) -> String {
+    let field = &bytes[offset..offset + QDEVICE_NAME_LEN];
+    let end = field.iter().position(|byte| *byte == 0).unwrap_or(field.len());
+    String::from_utf8_lossy(&field[..end]).into_owned()
 }
 
 fn header(function: u16, length: usize) -> BytesMut {
@@ -259,13 +300,22 @@ mod tests {
     }
 
     #[test]
-    fn messages_of_a_quorum_device_are_accepted_and_ignored() {
-        for (function, length) in [(2u8, 280u16), (3, 528), (4, 40)] {
+    fn other_messages_of_a_quorum_device_are_accepted_and_ignored() {
+        for (function, length) in [(3u8, 528u16), (4, 40)] {
             let mut bytes = vec![0; length.into()];
             (bytes[0], bytes[2]) = (function, 5);
             bytes[8..10].copy_from_slice(&length.to_le_bytes());
-            assert_eq!(Message::from_wire(&bytes), Ok(Message::Qdevice), "{function}");
+            assert_eq!(Message::from_wire(&bytes), Ok(Message::QdeviceOther), "{function}");
         }
+    }
+
+    #[test]
+    fn a_registration_has_the_form_of_corosyncs() {
+        let registration = QdeviceRegistration { register: true, name: "Qdevice".to_owned() };
+        let bytes = registration.to_wire();
+        assert_eq!(&bytes[..28], b"\x02\0\x05\0\0\0\0\0\x18\x01\0\0\0\0\0\0\x01\0\0\0Qdevice\0");
+        assert_eq!(bytes.len(), 280);
+        assert_eq!(Message::from_wire(&bytes), Ok(Message::QdeviceRegistration(registration)));
     }
 
     #[test]

@@ -23,8 +23,19 @@ pub struct Status {
     pub flags: Flags,
     /// Every node ever seen, by id.
     pub nodes: Vec<NodeVotes>,
+    /// The quorum device, if one is configured.
+    pub device: Option<DeviceStatus>,
     /// Not quorate because not all nodes were seen at once yet.
     pub waiting_for_all: bool,
+}
+
+/// The quorum device as this node sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceStatus {
+    /// Its votes.
+    pub votes: u32,
+    /// Whether they count here.
+    pub is_cast: bool,
 }
 
 /// The flags of `pvecm status`, in its order.
@@ -81,7 +92,7 @@ impl Flags {
 impl Votequorum {
     /// The state as it is now, published or not.
     pub(crate) fn compute_status(&self) -> Status {
-        let present = self.nodes.tally();
+        let present = self.tally();
         let ring = match self.phase {
             Phase::NoRing => None,
             Phase::Syncing { ring, .. } | Phase::Active(ring) => Some(ring),
@@ -99,6 +110,10 @@ impl Votequorum {
             quorum: self.quorum,
             flags: self.flags(),
             nodes: nodes.collect(),
+            device: self.config.device.map(|device| DeviceStatus {
+                votes: device.votes,
+                is_cast: self.nodes.own().flags.has(NodeFlags::QDEVICE_CAST_VOTE),
+            }),
             waiting_for_all: self.waiting_for_all,
         }
     }

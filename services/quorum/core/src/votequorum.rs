@@ -10,10 +10,11 @@ use tracing::info;
 
 use crate::{
     Input, NodeState, Output, QuorumConfig, Stats, Status,
+    device::Device,
     expected::{self, ExpectedRefusal},
     last_man_standing::{self, LastManStanding, NewRing},
     message::{NodeFlags, Parameter},
-    nodes::{Nodes, Record},
+    nodes::{Nodes, Record, Tally},
     recalculate::{Recalculation, quorum},
     tie_breaker::{Before, Extremes, Split},
 };
@@ -54,6 +55,7 @@ pub struct Votequorum {
     tracking: u32,
     extremes: Option<Extremes>,
     last_man_standing: LastManStanding,
+    pub(crate) device: Device,
     /// Whether this process has told others that it is there.
     announced: bool,
     /// Whether what others say in answer to that is newer than what is known here.
@@ -87,6 +89,7 @@ impl Votequorum {
             tracking: ev_tracking.unwrap_or(0),
             extremes: None,
             last_man_standing: LastManStanding::default(),
+            device: Device::default(),
             announced: false,
             catching_up: false,
             published: None,
@@ -95,6 +98,7 @@ impl Votequorum {
             config,
         };
         engine.nodes.own_mut().expected_votes = engine.configured_expected();
+        engine.register_device();
         engine.recalculate(Recalculation::Fall);
         engine
     }
@@ -112,7 +116,11 @@ impl Votequorum {
             Input::Reconfigure(config) => self.reconfigure(config),
             Input::CancelWaitForAll => self.multicast_change(Parameter::CancelWaitForAll, 0),
             Input::Leave => self.leave(),
-            Input::Timer => self.end_window(now),
+            Input::Device { ring, vote } => self.hear_device(ring, vote),
+            Input::Timer => {
+                self.stop_waiting_for_device(now);
+                self.end_window(now);
+            }
         }
         self.publish_difference();
     }
@@ -125,7 +133,8 @@ impl Votequorum {
     /// When [`Input::Timer`] is wanted.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        matches!(self.phase, Phase::Active(_)).then(|| self.last_man_standing.ends()).flatten()
+        let window = matches!(self.phase, Phase::Active(_)).then(|| self.last_man_standing.ends()).flatten();
+        window.or(self.device_deadline())
     }
 
     /// The state that was last published, or that of an engine without a ring.
@@ -160,8 +169,7 @@ impl Votequorum {
         self.nodes.bury_all_but(&members);
         self.members = members;
         self.arm_last_man_standing(now);
-        let messages = vec![self.own_info().to_wire(), Self::no_device_info().to_wire()];
-        self.emit(Output::SyncMessages { ring, messages });
+        self.tell_for_sync(now, ring);
     }
 
     fn activate(&mut self, now: Instant, ring: RingId) {
@@ -203,10 +211,12 @@ impl Votequorum {
         self.before = Before::default();
         self.extremes = None;
         self.last_man_standing.cancel();
+        self.device = Device::default();
         self.announced = false;
         let configured = self.configured_expected();
         let own = self.nodes.own_mut();
         own.expected_votes = own.expected_votes.max(configured);
+        self.register_device();
         self.recalculate(Recalculation::Fall);
         self.publish();
     }
@@ -214,7 +224,7 @@ impl Votequorum {
     fn set_expected(&mut self, expected: u32) {
         let checked = match self.phase {
             Phase::Active(_) => {
-                expected::check(expected, &self.nodes.tally(), self.quorate, self.config.is_two_node())
+                expected::check(expected, &self.tally(), self.quorate, self.config.is_two_node())
             }
             _ => Err(ExpectedRefusal::NotSynchronised),
         };
@@ -238,6 +248,7 @@ impl Votequorum {
         if !self.config.last_man_standing {
             self.last_man_standing.cancel();
         }
+        self.register_device();
         self.expected_barrier = self.config.expected_votes;
         let (votes, expected) = (self.config.votes, self.configured_expected());
         let old = *self.nodes.own();
@@ -298,7 +309,7 @@ impl Votequorum {
             *pending = how.max(*pending);
             return;
         }
-        let mut present = self.nodes.tally();
+        let mut present = self.tally();
         let own = self.nodes.own_mut();
         if present.votes > own.expected_votes {
             own.expected_votes = present.votes;
@@ -313,6 +324,12 @@ impl Votequorum {
             self.nodes.set_members_expected(expected);
         }
         self.decide(present.votes);
+    }
+
+    /// The members taken together, with the votes of the quorum device if they count here.
+    pub(crate) fn tally(&self) -> Tally {
+        let present = self.nodes.tally();
+        Tally { votes: present.votes.saturating_add(self.device_votes()), ..present }
     }
 
     fn track_expected(&mut self) {
@@ -335,7 +352,7 @@ impl Votequorum {
         let split = self.split(votes);
         let may_be_lost = rule.is_some_and(|rule| split.may_be_lost(rule));
         let by_votes = self.quorum <= votes && !may_be_lost;
-        let quorate = by_votes || rule.is_some_and(|rule| split.is_won(rule));
+        let quorate = by_votes || rule.is_some_and(|rule| split.is_won(rule)) || self.master_wins();
         if by_votes {
             self.extremes = Extremes::of(&self.nodes);
         }
@@ -355,7 +372,7 @@ impl Votequorum {
         }
     }
 
-    fn set_quorate(&mut self, quorate: bool) {
+    pub(crate) fn set_quorate(&mut self, quorate: bool) {
         self.quorate = quorate;
         self.set_own_flag(NodeFlags::QUORATE, quorate);
         self.set_waiting(self.config.wait_for_all && !quorate);
@@ -379,7 +396,7 @@ impl Votequorum {
         }
     }
 
-    fn publish(&mut self) {
+    pub(crate) fn publish(&mut self) {
         let status = self.compute_status();
         if self.published.as_ref().is_none_or(|published| published.quorate != status.quorate) {
             let Status { quorate, total_votes, quorum, expected_votes, .. } = status;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
 use quorate_types::{NodeId, RingId};
 use quorum_core::{
-    Input, Output, QuorumConfig, TieBreaker, Votequorum,
+    DeviceConfig, DeviceVote, Input, Output, QuorumConfig, TieBreaker, Votequorum,
     message::{NodeFlags, NodeInfo, Parameter, Reconfigure},
 };
 
@@ -46,7 +46,7 @@ fn config() -> impl Strategy<Value = QuorumConfig> {
         Just(Some(TieBreaker::Highest)),
         vec(node(), 0..3).prop_map(|list| Some(TieBreaker::List(list))),
     ];
-    (votes(), votes(), 0usize..4, any::<[bool; 5]>(), tie_breaker).prop_map(
+    (votes(), votes(), 0usize..4, any::<[bool; 6]>(), tie_breaker).prop_map(
         |(votes, expected_votes, nodes, switches, auto_tie_breaker)| QuorumConfig {
             votes,
             expected_votes,
@@ -58,8 +58,18 @@ fn config() -> impl Strategy<Value = QuorumConfig> {
             auto_tie_breaker,
             allow_downscale: switches[3],
             expected_votes_tracking: switches[4],
+            device: switches[5].then_some(DeviceConfig { votes: 2 }),
         },
     )
+}
+
+fn device_vote() -> impl Strategy<Value = DeviceVote> {
+    prop_oneof![
+        Just(DeviceVote::Unreachable),
+        Just(DeviceVote::Undecided),
+        Just(DeviceVote::Granted),
+        Just(DeviceVote::Refused),
+    ]
 }
 
 fn input() -> impl Strategy<Value = Input> {
@@ -77,6 +87,7 @@ fn input() -> impl Strategy<Value = Input> {
         1 => config().prop_map(Input::Reconfigure),
         1 => Just(Input::CancelWaitForAll),
         1 => Just(Input::Leave),
+        3 => (ring(), device_vote()).prop_map(|(ring, vote)| Input::Device { ring, vote }),
         2 => Just(Input::Timer),
     ]
 }

@@ -28,6 +28,7 @@ tables! {
     allow_downscale,
     tracking,
     restarts,
+    quorum_device,
     messages,
 }
 

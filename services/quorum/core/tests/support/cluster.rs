@@ -7,7 +7,9 @@ use std::{
 
 use bytes::Bytes;
 use quorate_types::{NodeId, RingId};
-use quorum_core::{ExpectedRefusal, Input, Output, QuorumConfig, Status, Votequorum};
+use quorum_core::{
+    ANSWER_WAIT, DeviceVote, ExpectedRefusal, Input, Output, QuorumConfig, Status, Votequorum,
+};
 
 pub(crate) fn id(node: u32) -> NodeId {
     NodeId::new(node).expect("tables count nodes from 1")
@@ -24,6 +26,8 @@ pub(crate) struct Node {
     pub(crate) status: Option<Status>,
     sync_messages: Vec<Bytes>,
     ring: Option<RingId>,
+    /// What its quorum device says about whatever ring it is in.
+    device: DeviceVote,
 }
 
 /// A synchronised ring and what was said in it, for those that start late.
@@ -69,6 +73,7 @@ impl Cluster {
                 status: None,
                 sync_messages: Vec::new(),
                 ring: None,
+                device: DeviceVote::Unreachable,
             };
             self.nodes.insert(node, node_state);
         } else {
@@ -234,7 +239,24 @@ impl Cluster {
             assert!(self.is_up(member), "node {member} is not up");
             self.input(member, Self::sync_started(ring, members));
         }
+        for &member in members {
+            let vote = self.node(member).device;
+            self.input(member, Input::Device { ring, vote });
+        }
+        if members.iter().any(|member| self.node(*member).device == DeviceVote::Undecided) {
+            self.now += ANSWER_WAIT;
+            members.iter().for_each(|member| self.input(*member, Input::Timer));
+        }
         ring
+    }
+
+    /// What the quorum device says to a node from now on.
+    pub(crate) fn device(&mut self, node: u32, vote: DeviceVote) {
+        self.node(node).device = vote;
+        if let Some(ring) = self.node(node).ring.filter(|_| self.is_up(node)) {
+            self.input(node, Input::Device { ring, vote });
+            self.deliver();
+        }
     }
 
     fn sync_started(ring: RingId, members: &[u32]) -> Input {

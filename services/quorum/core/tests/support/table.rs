@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use quorate_types::RingId;
 use quorum_core::{
-    ExpectedRefusal, Input, NodeState, QuorumConfig, Status, TieBreaker,
+    DeviceConfig, DeviceVote, ExpectedRefusal, Input, NodeState, QuorumConfig, Status, TieBreaker,
     message::{NodeFlags, NodeInfo, Parameter, Reconfigure},
 };
 
@@ -75,6 +75,7 @@ impl Case {
             "cancel-wait" => self.cluster.cancel_wait(number(rest)),
             "after" => self.cluster.wait(duration(rest)),
             "expected" => return self.set_expected(rest),
+            "device" => self.device(rest),
             "allow-two-primaries" => self.two_primaries_allowed = true,
             "expect" => return self.expect(rest),
             "sync" | "info" | "change" | "activate" => self.scripted(word, rest),
@@ -102,15 +103,16 @@ impl Case {
 
     fn config(&self, node: u32) -> QuorumConfig {
         let own = self.votes.iter().find(|(id, _)| *id == node).map_or(1, |(_, votes)| *votes);
-        let sum = self.votes.iter().map(|(_, votes)| votes).sum();
+        let sum: u32 = self.votes.iter().map(|(_, votes)| votes).sum();
         let option =
             |name: &str| self.options.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let device = option("device").map_or(0, number);
         let is_on = |name: &str| option(name).is_some_and(|value| value != "no");
         let window = option("last_man_standing")
             .filter(|value| value.starts_with(|first: char| first.is_ascii_digit()));
         QuorumConfig {
             votes: own,
-            expected_votes: option("expected_votes").map_or(sum, number),
+            expected_votes: option("expected_votes").map_or(sum + device, number),
             nodes: self.votes.len(),
             two_node: is_on("two_node"),
             wait_for_all: option("wait_for_all").map_or(is_on("two_node"), |value| value != "no"),
@@ -123,6 +125,7 @@ impl Case {
             }),
             allow_downscale: is_on("allow_downscale"),
             expected_votes_tracking: is_on("tracking") || is_on("allow_downscale"),
+            device: option("device").map(|votes| DeviceConfig { votes: number(votes) }),
         }
     }
 
@@ -138,6 +141,19 @@ impl Case {
             ExpectedRefusal::NotSynchronised => "refused=not-synchronised",
         });
         if refusal == words.next() { Ok(()) } else { Err(format!("the answer was {refusal:?}")) }
+    }
+
+    /// `device 1,2 granted`, for the ring that each node is in.
+    fn device(&mut self, rest: &str) {
+        let (nodes, vote) = rest.split_once(' ').expect("device says what?");
+        let vote = match vote {
+            "unreachable" => DeviceVote::Unreachable,
+            "undecided" => DeviceVote::Undecided,
+            "granted" => DeviceVote::Granted,
+            "refused" => DeviceVote::Refused,
+            _ => panic!("no device says {vote}"),
+        };
+        numbers(nodes).into_iter().for_each(|node| self.cluster.device(node, vote));
     }
 
     /// `expect 1,2 quorate=yes quorum=2 total=3`

@@ -157,12 +157,16 @@ impl ErrorCode {
             9 => "it could not read a message",
             10 => "an internal error of the arbiter; see its log",
             12 => "it does not know the algorithm of quorum.device.net.algorithm",
-            13 => "the heartbeat interval is out of its limits (1 s to 120 s by default); see quorum.device.timeout",
+            13 => {
+                "the heartbeat interval is out of its limits (1 s to 120 s by default); see quorum.device.timeout"
+            }
             14 => "the algorithm does not know this message",
             15 => "other nodes of this cluster use another tie_breaker",
             16 => "other nodes of this cluster use another algorithm",
-            17 => "a node with this id is connected already: is its old connection not noticed as dead yet, \
-                   or is there another cluster of this name?",
+            17 => {
+                "a node with this id is connected already: is its old connection not noticed as dead yet, \
+                   or is there another cluster of this name?"
+            }
             18 => "it refuses the list of configured nodes",
             19 => "it refuses the list of members",
             20 => "other nodes of this cluster have another keep_active_partition_tie_breaker",

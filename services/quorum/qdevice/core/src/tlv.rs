@@ -157,8 +157,7 @@ impl Field {
 const SWITCH: [(u8, bool); 2] = [(0, false), (1, true)];
 const TLS_SUPPORT: [(u8, TlsSupport); 3] =
     [(0, TlsSupport::Unsupported), (1, TlsSupport::Supported), (2, TlsSupport::Required)];
-const STATES: [(u8, NodeState); 3] =
-    [(1, NodeState::Member), (2, NodeState::Dead), (3, NodeState::Leaving)];
+const STATES: [(u8, NodeState); 3] = [(1, NodeState::Member), (2, NodeState::Dead), (3, NodeState::Leaving)];
 const LISTS: [(u8, ListKind); 4] = [
     (0, ListKind::InitialConfig),
     (1, ListKind::ChangedConfig),

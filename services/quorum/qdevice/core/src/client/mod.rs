@@ -200,7 +200,12 @@ impl Client {
             return;
         }
         if self.error != reason {
-            warn!(host = self.config.host, port = self.config.port, reason, "no connection to the quorum device");
+            warn!(
+                host = self.config.host,
+                port = self.config.port,
+                reason,
+                "no connection to the quorum device"
+            );
         }
         self.error = reason;
         let pause = PAUSE_MIN.saturating_mul(1 << self.failures.min(10)).min(PAUSE_MAX);

@@ -90,7 +90,10 @@ impl Client {
                 Some(code) => self.fail(now, format!("the quorum device refuses: {}", code.text())),
             },
             (_, kind) => {
-                self.fail(now, format!("what answers does not speak as a quorum device: {kind:?} came too early"));
+                self.fail(
+                    now,
+                    format!("what answers does not speak as a quorum device: {kind:?} came too early"),
+                );
             }
         }
     }
@@ -104,7 +107,8 @@ impl Client {
             ),
             (Encryption::Required, TlsSupport::Unsupported) => self.fail(
                 now,
-                "quorum.device.net.tls is required, but the quorum device does not offer encryption".to_owned(),
+                "quorum.device.net.tls is required, but the quorum device does not offer encryption"
+                    .to_owned(),
             ),
             (Encryption::Off, _) | (_, TlsSupport::Unsupported) => self.init(now),
             _ => {
