@@ -181,6 +181,7 @@ pub(super) mod samples {
             votes: 1,
             state: state.into(),
             since: if state == State::Unseen { None } else { at(i64::from(id)) },
+            ..QuorumNode::default()
         }
     }
 

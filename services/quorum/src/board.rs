@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, time::SystemTime};
 
 use quorate_proto::quorum::v1::{QuorumNode, QuorumStatus, quorum_node::State};
 use quorate_types::NodeId;
-use quorum_core::{NodeState, NodeVotes, Status as Count};
+use quorum_core::{Flags, NodeState, NodeVotes, Status as Count};
 
 use crate::{
     config::{Cluster, Role},
+    device::column,
     membership::Departure,
     reason,
 };
@@ -107,14 +108,15 @@ impl Board {
             total_votes: if present { count.total_votes } else { 0 },
             quorum: count.quorum,
             flags: count.flags.names().into_iter().map(str::to_owned).collect(),
-            nodes: count.nodes.iter().map(|node| self.node(node, present, now)).collect(),
+            nodes: count.nodes.iter().map(|node| self.node(node, count.flags, present, now)).collect(),
             ..QuorumStatus::default()
         }
     }
 
     fn node(
         &mut self,
-        NodeVotes { node, votes, state, .. }: &NodeVotes,
+        NodeVotes { node, votes, state, flags, .. }: &NodeVotes,
+        ring: Flags,
         present: bool,
         now: SystemTime,
     ) -> QuorumNode {
@@ -135,7 +137,9 @@ impl Board {
             Some(Seen { said_good_bye: true, since, .. }) => (State::Leaving, Some((*since).into())),
             Some(Seen { since, .. }) => (State::Dead, Some((*since).into())),
         };
-        QuorumNode { node_id: node.get(), votes: *votes, state: state.into(), since, ..QuorumNode::default() }
+        let device = if is_member { column(*flags, ring) } else { String::new() };
+        let (node_id, votes, state) = (node.get(), *votes, state.into());
+        QuorumNode { node_id, votes, state, since, device, ..QuorumNode::default() }
     }
 }
 

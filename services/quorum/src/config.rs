@@ -9,7 +9,7 @@ use std::{
 use corosync_conf::{ClusterConf, ConfErrors};
 use quorate_daemon::Daemon;
 use quorate_types::{NodeId, NodeName};
-use quorum_core::QuorumConfig;
+use quorum_core::{DeviceConfig, QuorumConfig};
 
 /// The cluster that this node belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +46,7 @@ impl Cluster {
             auto_tie_breaker: options.auto_tie_breaker.as_ref().map(tie_breaker),
             allow_downscale: options.allow_downscale,
             expected_votes_tracking: options.expected_votes_tracking,
+            device: self.conf.device_votes().map(|votes| DeviceConfig { votes }),
         }
     }
 }

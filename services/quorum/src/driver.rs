@@ -8,7 +8,7 @@ use std::{
 use futures_util::{future, stream::Stream};
 use quorate_daemon::{Daemon, Health, telemetry::chain};
 use quorate_proto::quorum::v1::{QuorumStatus, quorum_service_server::SERVICE_NAME};
-use quorum_core::{Input, Output, Votequorum};
+use quorum_core::{Input, NodeState, NodeVotes, Output, Status, Votequorum};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     board::{Board, Ring},
     config::{self, ConfigError, Role},
+    device::{Device, Event, Said, device_status},
     error::Error,
     membership::{Attachment, LinkEvent, RingEvent},
     metrics::QuorumMetrics,
@@ -116,6 +117,8 @@ pub(crate) struct Driver {
     /// There is one exactly if this is a node of a cluster.
     engine: Option<Votequorum>,
     attachment: Option<Attachment>,
+    /// There is one if corosync.conf names a device that is supported.
+    device: Option<Device>,
     ring: Ring,
     board: Board,
     tracking_file: TrackingFile,
@@ -139,6 +142,7 @@ impl Driver {
         let tracking_file = TrackingFile::new(&daemon.state_dir());
         let tracked = tracking_file.load()?;
         let engine = engine_of(&role, tracked);
+        let device = Device::of(&role, &daemon.root);
         let ring = Ring::Absent("membershipd was not reached yet".to_owned());
         let now = SystemTime::now();
         let mut board = Board::new(now);
@@ -150,6 +154,7 @@ impl Driver {
             role,
             engine,
             attachment: None,
+            device,
             ring,
             board,
             tracking_file,
@@ -179,7 +184,7 @@ impl Driver {
         shutdown: CancellationToken,
     ) {
         loop {
-            let deadline = self.engine.as_ref().and_then(Votequorum::next_deadline);
+            let deadline = self.next_deadline();
             let expiry = self.overridden.as_ref().and_then(Overridden::ends);
             tokio::select! {
                 event = link.recv() => match event {
@@ -190,11 +195,13 @@ impl Driver {
                     Some(command) => self.handle_command(command).await,
                     None => return,
                 },
-                () = until(deadline) => self.feed(Input::Timer).await,
+                event = device_event(&mut self.device) => self.handle_device(event),
+                () = until(deadline) => self.tick().await,
                 () = until(expiry) => self.end_override().await,
                 () = shutdown.cancelled() => break,
             }
             self.publish(&health).await;
+            self.talk_to_device(&health).await;
         }
         self.feed(Input::Leave).await;
     }
@@ -226,7 +233,9 @@ impl Driver {
                 if self.ring != Ring::Synchronised {
                     self.ring = Ring::Synchronising;
                 }
+                let device = qdevice_core::Input::Ring { ring, members: members.clone() };
                 self.feed(Input::SyncStarted { ring, members, transitional }).await;
+                self.tell_device(device);
             }
             RingEvent::Message { from, message } => self.feed(Input::Message { from, message }).await,
             RingEvent::SyncActivated { ring } => {
@@ -238,6 +247,7 @@ impl Driver {
                 let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
                 self.ring = Ring::Absent(format!("this node has left the ring{why}"));
                 self.feed(Input::RingLost).await;
+                self.tell_device(qdevice_core::Input::RingLost);
             }
             RingEvent::ConfigurationReloaded => match read_again(&self.daemon).await {
                 Ok(role @ Role::Node(_)) => self.reload(role).await,
@@ -293,8 +303,25 @@ impl Driver {
         self.overridden = None;
         self.role = role;
         match (&self.role, same_node) {
-            (Role::Node(cluster), true) => self.feed(Input::Reconfigure(cluster.quorum_config())).await,
+            (Role::Node(cluster), true) => {
+                let quorum_config = cluster.quorum_config();
+                let is_new = match (&mut self.device, Device::of(&self.role, &self.daemon.root)) {
+                    (Some(device), Some(_)) => {
+                        device.reconfigure(cluster);
+                        false
+                    }
+                    (present, device) => {
+                        *present = device;
+                        true
+                    }
+                };
+                self.feed(Input::Reconfigure(quorum_config)).await;
+                if is_new {
+                    self.show_ring_to_device();
+                }
+            }
             _ => {
+                self.device = Device::of(&self.role, &self.daemon.root);
                 self.engine = engine_of(&self.role, self.tracked);
                 self.lose_ring("the configuration was changed".to_owned()).await;
             }
@@ -305,6 +332,57 @@ impl Driver {
         self.attachment = None;
         self.ring = Ring::Absent(reason);
         self.feed(Input::RingLost).await;
+        self.tell_device(qdevice_core::Input::RingLost);
+    }
+
+    /// When the engine or the device wants to be woken.
+    fn next_deadline(&self) -> Option<Instant> {
+        let engine = self.engine.as_ref().and_then(Votequorum::next_deadline);
+        let device = self.device.as_ref().and_then(Device::next_deadline);
+        engine.into_iter().chain(device).min()
+    }
+
+    async fn tick(&mut self) {
+        self.feed(Input::Timer).await;
+        self.tell_device(qdevice_core::Input::Timer);
+    }
+
+    fn handle_device(&mut self, event: Event) {
+        if let Some(device) = &mut self.device {
+            device.handle_event(event);
+        }
+    }
+
+    fn tell_device(&mut self, input: qdevice_core::Input) {
+        if let Some(device) = &mut self.device {
+            device.handle(input);
+        }
+    }
+
+    /// Tells the device that was just configured in which ring this node is.
+    fn show_ring_to_device(&mut self) {
+        let Some(Status { ring: Some(ring), nodes, .. }) = self.engine.as_ref().map(Votequorum::status)
+        else {
+            return;
+        };
+        let is_member = |node: &&NodeVotes| node.state != NodeState::Dead;
+        let members = nodes.iter().filter(is_member).map(|node| node.node).collect();
+        self.tell_device(qdevice_core::Input::Ring { ring, members });
+    }
+
+    /// Carries out what the device's client wants. What the arbiter says is in force, and published, before the
+    /// arbiter hears that this node knows it.
+    async fn talk_to_device(&mut self, health: &Health) {
+        if let Some(status) = self.engine.as_ref().map(Votequorum::status)
+            && self.ring == Ring::Synchronised
+        {
+            let nodes = status.nodes.iter().map(|node| (node.node, state_for_device(node.state))).collect();
+            self.tell_device(qdevice_core::Input::Quorum { quorate: status.quorate, nodes });
+        }
+        while let Some(Said { ring, vote }) = self.device.as_mut().and_then(Device::carry_out) {
+            self.feed(Input::Device { ring, vote }).await;
+            self.publish(health).await;
+        }
     }
 
     /// One input, then all outputs.
@@ -356,7 +434,11 @@ impl Driver {
     async fn publish(&mut self, health: &Health) {
         let count = self.engine.as_ref().map(Votequorum::status);
         let mut status = self.board.status(&self.role, &self.ring, count.as_ref(), SystemTime::now());
+<<<<<<< HEAD
         status.expected_override = Overridden::follow(&mut self.overridden, &status);
+=======
+        status.device = device_status(&self.role, self.device.as_ref(), count.as_ref());
+>>>>>>> dbced6b (quorumd: a quorum device with corosync-qnetd)
         let before = self.published.current();
         self.metrics.copy(&before, &status);
         if before.quorate && !status.quorate {
@@ -373,11 +455,27 @@ impl Driver {
     }
 }
 
+/// What happens on the connection to the arbiter; never, without a device.
+async fn device_event(device: &mut Option<Device>) -> Event {
+    match device {
+        Some(device) => device.next_event().await,
+        None => future::pending().await,
+    }
+}
+
 /// What corosync.conf says now.
 async fn read_again(daemon: &Daemon) -> Result<Role, Error> {
     let daemon = daemon.clone();
     let read = tokio::task::spawn_blocking(move || config::reload(&daemon));
     Ok(read.await.map_err(|_| Error::Stopping)??)
+}
+
+const fn state_for_device(state: NodeState) -> qdevice_core::NodeState {
+    match state {
+        NodeState::Member => qdevice_core::NodeState::Member,
+        NodeState::Dead => qdevice_core::NodeState::Dead,
+        NodeState::Leaving => qdevice_core::NodeState::Leaving,
+    }
 }
 
 fn engine_of(role: &Role, tracked: Option<u32>) -> Option<Votequorum> {

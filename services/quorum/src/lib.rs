@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `driver.rs` | the one task that owns the core, and the handle that asks it |
 //! | `membership.rs` | the link to membershipd |
+//! | `device/` | the quorum device: the connection to an arbiter |
 //! | `board.rs`, `reason.rs` | the state as the API shows it: names, since when, why not |
 //! | `overridden.rs` | the operator's override of the expected votes, until it is over |
 //! | `publish.rs` | the present state and its watchers |
@@ -24,6 +25,7 @@
 
 mod board;
 mod config;
+mod device;
 mod driver;
 mod error;
 mod grpc;

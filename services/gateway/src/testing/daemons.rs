@@ -120,7 +120,7 @@ impl Fake {
                     address: node.addresses[&0].clone(),
                     votes: node.votes,
                     state: state(node.name.as_str()).into(),
-                    since: None,
+                    ..QuorumNode::default()
                 })
                 .collect(),
             ..Default::default()

@@ -4,6 +4,8 @@
 // Each test file is a crate of its own and uses a part of this.
 #![allow(dead_code)]
 
+pub(crate) mod arbiter;
+
 use std::{
     fs,
     pin::Pin,
@@ -78,9 +80,15 @@ pub(crate) struct Node {
 impl Node {
     /// hp1, with this corosync.conf or in no cluster.
     pub(crate) fn start(conf: Option<&str>) -> Self {
+        Self::start_as("hp1", conf)
+    }
+
+    /// The same for a node of another name.
+    pub(crate) fn start_as(name: &str, conf: Option<&str>) -> Self {
+        let named = name;
         let dir = tempfile::tempdir().unwrap();
         let daemon_named =
-            |name| Daemon::new(name, Root::new(dir.path()), NodeConfig::named("hp1".parse().unwrap()));
+            |name| Daemon::new(name, Root::new(dir.path()), NodeConfig::named(named.parse().unwrap()));
         let (daemon, membershipd) = (daemon_named(quorumd::NAME), daemon_named("membershipd"));
         let (attached, attachments) = mpsc::unbounded_channel();
         let members = Arc::default();
@@ -218,7 +226,12 @@ impl Attached {
     /// A whole synchronisation of a ring with these nodes (id, votes, expected votes), the first of them
     /// quorumd's own.
     pub(crate) async fn form_ring(&mut self, seq: u64, members: &[(u32, u32, u32)]) {
-        let ring = Some(RingId { rep: members[0].0, seq });
+        self.form_ring_of(seq, members[0].0, members).await;
+    }
+
+    /// The same for a ring whose representative is another node.
+    pub(crate) async fn form_ring_of(&mut self, seq: u64, rep: u32, members: &[(u32, u32, u32)]) {
+        let ring = Some(RingId { rep, seq });
         let ids: Vec<u32> = members.iter().map(|member| member.0).collect();
         let started = SyncStarted { ring, members: ids.clone(), transitional: vec![ids[0]] };
         self.send(vec![Event::SyncStarted(started)]).await;
