@@ -113,7 +113,7 @@ async fn without_arbiter_and_without_the_other_node_there_is_no_quorum() {
 
 #[tokio::test]
 async fn the_connection_is_encrypted_with_the_certificates_of_the_arbiter() {
-    let arbiter = Arbiter::start("required");
+    let arbiter = Arbiter::start("req");
     let conf = conf(&arbiter, "on");
     let mut one = Member::start(1, &conf).await;
     arbiter.certify(&one.node.daemon.root, "demo");
@@ -126,7 +126,7 @@ async fn the_connection_is_encrypted_with_the_certificates_of_the_arbiter() {
 
 #[tokio::test]
 async fn the_certificate_of_another_cluster_is_refused() {
-    let arbiter = Arbiter::start("required");
+    let arbiter = Arbiter::start("req");
     let mut one = Member::start(1, &conf(&arbiter, "on")).await;
     arbiter.certify(&one.node.daemon.root, "other");
 
@@ -143,7 +143,7 @@ async fn the_certificate_of_another_cluster_is_refused() {
 
 #[tokio::test]
 async fn what_keeps_a_node_from_the_arbiter_is_said() {
-    let arbiter = Arbiter::start("required");
+    let arbiter = Arbiter::start("req");
     let mut one = Member::start(1, &conf(&arbiter, "on")).await;
 
     one.ring(8, &[1]).await;

@@ -49,7 +49,7 @@ pub enum DeviceVote {
 /// The device as this node sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Device {
-    vote: DeviceVote,
+    pub(crate) vote: DeviceVote,
     /// Own messages for a synchronisation are kept back until then.
     held_until: Option<Instant>,
 }

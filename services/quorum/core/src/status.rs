@@ -2,7 +2,7 @@
 
 use quorate_types::{NodeId, RingId};
 
-use crate::{NodeState, Votequorum, message::NodeFlags, nodes::Record, votequorum::Phase};
+use crate::{DeviceVote, NodeState, Votequorum, message::NodeFlags, nodes::Record, votequorum::Phase};
 
 /// The state of quorum on this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +34,8 @@ pub struct Status {
 pub struct DeviceStatus {
     /// Its votes.
     pub votes: u32,
-    /// Whether they count here.
-    pub is_cast: bool,
+    /// What it says; granted, they count here.
+    pub vote: DeviceVote,
 }
 
 /// The flags of `pvecm status`, in its order.
@@ -110,10 +110,10 @@ impl Votequorum {
             quorum: self.quorum,
             flags: self.flags(),
             nodes: nodes.collect(),
-            device: self.config.device.map(|device| DeviceStatus {
-                votes: device.votes,
-                is_cast: self.nodes.own().flags.has(NodeFlags::QDEVICE_CAST_VOTE),
-            }),
+            device: self
+                .config
+                .device
+                .map(|device| DeviceStatus { votes: device.votes, vote: self.device.vote }),
             waiting_for_all: self.waiting_for_all,
         }
     }

@@ -1,7 +1,7 @@
 //! The quorum device as the API shows it.
 
 use quorate_proto::quorum::v1::{QuorumDevice, quorum_device::Vote};
-use quorum_core::{Flags, Status as Count, message::NodeFlags};
+use quorum_core::{DeviceVote, Flags, Status as Count, message::NodeFlags};
 
 use super::Device;
 use crate::config::Role;
@@ -14,23 +14,20 @@ pub(crate) fn device_status(
 ) -> Option<QuorumDevice> {
     let Role::Node(cluster) = role else { return None };
     let configured = cluster.conf.quorum.device.as_ref()?;
-    let votes = count.and_then(|count| count.device).map_or(0, |device| device.votes);
+    // What counts, not what the client has just heard.
+    let counted = count.and_then(|count| count.device);
+    let votes = counted.map_or(0, |device| device.votes);
+    let vote = match counted.map(|device| device.vote).unwrap_or_default() {
+        DeviceVote::Unreachable => Vote::Unreachable,
+        DeviceVote::Undecided => Vote::Undecided,
+        DeviceVote::Granted => Vote::Granted,
+        DeviceVote::Refused => Vote::Refused,
+    };
     let Some((net, device)) = configured.net.as_ref().zip(device) else {
         let error = "quorum.device needs model net and net.host in corosync.conf".to_owned();
-        return Some(QuorumDevice {
-            votes,
-            vote: Vote::Unreachable.into(),
-            error,
-            ..QuorumDevice::default()
-        });
+        return Some(QuorumDevice { votes, vote: vote.into(), error, ..QuorumDevice::default() });
     };
     let summary = device.client.summary();
-    let vote = match summary.vote {
-        qdevice_core::Vote::Unreachable => Vote::Unreachable,
-        qdevice_core::Vote::Undecided => Vote::Undecided,
-        qdevice_core::Vote::Granted => Vote::Granted,
-        qdevice_core::Vote::Refused => Vote::Refused,
-    };
     Some(QuorumDevice {
         host: net.host.clone(),
         port: net.port.into(),
