@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use quorate_types::{NodeId, RingId};
 use quorum_core::{
-    Input, Output, QuorumConfig, TieBreaker, Votequorum,
+    DeviceConfig, DeviceVote, Input, Output, QuorumConfig, TieBreaker, Votequorum,
     message::{Message, Parameter},
 };
 
@@ -20,7 +20,14 @@ pub fn check(input: &[u8]) {
                     assert!(!matches!(change.parameter, Parameter::Unknown(1..=3)));
                     change.to_wire()
                 }
-                Message::Qdevice => return,
+                Message::QdeviceRegistration(registration) => {
+                    // A name that is no text, or too long, is not written as it was read.
+                    if registration.name.contains('\u{fffd}') || registration.name.len() > 254 {
+                        return;
+                    }
+                    registration.to_wire()
+                }
+                Message::QdeviceOther => return,
             };
             assert_eq!(Message::from_wire(&again), Ok(message));
         }
@@ -46,6 +53,15 @@ fn engine(mut feed: Feed<'_>) {
             5 => Input::Reconfigure(config(&mut feed)),
             6 => Input::CancelWaitForAll,
             7 => Input::Timer,
+            8 => {
+                let vote = match feed.byte() % 4 {
+                    0 => DeviceVote::Unreachable,
+                    1 => DeviceVote::Undecided,
+                    2 => DeviceVote::Granted,
+                    _ => DeviceVote::Refused,
+                };
+                Input::Device { ring: ring(&mut feed), vote }
+            }
             _ => Input::Message { from: feed.node(5), message: feed.piece() },
         };
         now += Duration::from_millis(700);
@@ -85,5 +101,6 @@ fn config(feed: &mut Feed<'_>) -> QuorumConfig {
         auto_tie_breaker: (bits & 8 != 0).then_some(TieBreaker::Lowest),
         allow_downscale: bits & 16 != 0,
         expected_votes_tracking: bits & 32 != 0,
+        device: (bits & 64 != 0).then_some(DeviceConfig { votes: 2 }),
     }
 }

