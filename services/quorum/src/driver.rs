@@ -434,11 +434,8 @@ impl Driver {
     async fn publish(&mut self, health: &Health) {
         let count = self.engine.as_ref().map(Votequorum::status);
         let mut status = self.board.status(&self.role, &self.ring, count.as_ref(), SystemTime::now());
-<<<<<<< HEAD
         status.expected_override = Overridden::follow(&mut self.overridden, &status);
-=======
         status.device = device_status(&self.role, self.device.as_ref(), count.as_ref());
->>>>>>> dbced6b (quorumd: a quorum device with corosync-qnetd)
         let before = self.published.current();
         self.metrics.copy(&before, &status);
         if before.quorate && !status.quorate {
