@@ -1,6 +1,6 @@
 //! `pvecm nodes`: the members with their votes and names. Source: spec 4.7.
 
-use super::view::{self, Member};
+use super::view::{self, DeviceBlock, Member};
 use crate::{client::Client, error::Error, exit::Exit, output::Output};
 
 /// Lists the members of the present ring with their votes and names.
@@ -22,20 +22,25 @@ pub(super) async fn run(_args: &Args, client: &Client, out: &mut Output<'_>) -> 
         return Err(Error::NoRing { reason: votes.reason });
     }
     let members = view::members(&votes);
-    out.answer(&members, || text(&members))?;
+    let device = votes.device.as_ref().map(DeviceBlock::new);
+    out.answer(&members, || text(&members, device.as_ref()))?;
     Ok(Exit::Success)
 }
 
 /// The table, with an empty line before it.
-fn text(members: &[Member]) -> String {
-    let mut text =
-        String::from("\nMembership information\n----------------------\n    Nodeid      Votes Name\n");
+fn text(members: &[Member], device: Option<&DeviceBlock>) -> String {
+    let column = |text: &str| if device.is_some() { format!("{text:>10} ") } else { String::new() };
+    let mut text = format!(
+        "\nMembership information\n----------------------\n    Nodeid      Votes {}Name\n",
+        column("Qdevice")
+    );
     for member in members {
         let local = if member.local { " (local)" } else { "" };
         let name = if member.name.is_empty() { &member.address } else { &member.name };
-        text.push_str(&format!("{:>10} {:>10} {name}{local}\n", member.node_id, member.votes));
+        let device = column(&member.qdevice);
+        text.push_str(&format!("{:>10} {:>10} {device}{name}{local}\n", member.node_id, member.votes));
     }
-    text
+    text + &device.map_or_else(String::new, |device| format!("{:>10} {}", 0, device.line()))
 }
 
 #[cfg(test)]
@@ -46,7 +51,18 @@ mod tests {
     #[test]
     fn the_table_is_laid_out_as_corosync_quorumtool_does_it() {
         let members = view::members(&samples::four_nodes());
-        assert_eq!(text(&members), include_str!("../../tests/data/nodes.txt"));
+        assert_eq!(text(&members, None), include_str!("../../tests/data/nodes.txt"));
+    }
+
+    #[test]
+    fn a_quorum_device_has_a_column_and_a_line() {
+        let votes = samples::two_and_arbiter();
+        let device = votes.device.as_ref().map(DeviceBlock::new);
+        let text = text(&view::members(&votes), device.as_ref());
+        assert!(text.ends_with(
+            "    Nodeid      Votes    Qdevice Name\n         1          1    A,V,NMW hp1 (local)\n         \
+             2          1    A,V,NMW hp2\n         0          1            Qdevice\n"
+        ));
     }
 
     #[test]
@@ -60,6 +76,6 @@ mod tests {
     fn a_member_without_a_name_is_listed_by_its_address() {
         let mut votes = samples::four_nodes();
         votes.nodes[2].name.clear();
-        assert!(text(&view::members(&votes)).contains("         3          1 10.10.10.3\n"));
+        assert!(text(&view::members(&votes), None).contains("         3          1 10.10.10.3\n"));
     }
 }

@@ -17,7 +17,7 @@ use tonic::Code;
 
 use super::{
     notices,
-    view::{self, ClusterBlock, Member, Missing, RingBlock},
+    view::{self, ClusterBlock, DeviceBlock, Member, Missing, RingBlock},
 };
 use crate::{
     client::Client,
@@ -64,6 +64,9 @@ struct Status {
     members: Vec<Member>,
     /// Nodes that are configured or were seen, and are not in the ring, by id.
     missing: Vec<Missing>,
+    /// Absent if none is configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    qdevice: Option<DeviceBlock>,
     ring: RingBlock,
 }
 
@@ -185,6 +188,7 @@ impl Status {
             },
             members,
             missing,
+            qdevice: votes.device.as_ref().map(DeviceBlock::new),
             ring: RingBlock::new(ring),
         }
     }
@@ -231,12 +235,27 @@ impl Status {
 
     fn members_text(&self) -> String {
         let mut text = heading("Membership information");
+        if let Some(device) = &self.qdevice {
+            return text + &self.members_and_device(device);
+        }
         text.push_str("    Nodeid      Votes Name\n");
         for member in &self.members {
             let local = if member.local { " (local)" } else { "" };
             let name = if member.address.is_empty() { &member.name } else { &member.address };
             let _ = writeln!(text, "{:#010x} {:>10} {name}{local}", member.node_id, member.votes);
         }
+        text
+    }
+
+    fn members_and_device(&self, device: &DeviceBlock) -> String {
+        let mut text = String::from("    Nodeid      Votes    Qdevice Name\n");
+        for member in &self.members {
+            let Member { node_id, votes, qdevice, .. } = member;
+            let local = if member.local { " (local)" } else { "" };
+            let name = if member.address.is_empty() { &member.name } else { &member.address };
+            let _ = writeln!(text, "{node_id:#010x} {votes:>10} {qdevice:>10} {name}{local}");
+        }
+        let _ = write!(text, "{:#010x} {}", 0, device.line());
         text
     }
 }
@@ -263,6 +282,7 @@ fn field(text: &mut String, label: &str, value: &str) {
 #[cfg(test)]
 mod tests {
     use jiff::{Timestamp, tz::TimeZone};
+    use quorate_proto::quorum::v1::quorum_device::Vote;
 
     use super::*;
     use crate::pvecm::view::samples;
@@ -297,6 +317,22 @@ mod tests {
         let text = status(&samples::ring(), samples::four_nodes()).text(Layout::Legacy);
         assert!(text.starts_with("Quorum information\n------------------\n"));
         assert!(text.contains("Ring ID:          1/756\n"));
+    }
+
+    #[test]
+    fn a_quorum_device_has_a_column_and_a_line_as_corosync_prints_them() {
+        let text = status(&samples::ring(), samples::two_and_arbiter()).text(Layout::Current);
+        let table = "    Nodeid      Votes    Qdevice Name\n\
+                     0x00000001          1    A,V,NMW 10.10.10.1 (local)\n\
+                     0x00000002          1    A,V,NMW 10.10.10.2\n\
+                     0x00000000          1            Qdevice\n";
+        assert!(text.ends_with(table), "{text}");
+        assert!(text.contains("\nFlags:            Quorate Qdevice \n"));
+
+        let mut votes = samples::two_and_arbiter();
+        votes.device.as_mut().unwrap().vote = Vote::Refused.into();
+        let text = status(&samples::ring(), votes).text(Layout::Current);
+        assert!(text.ends_with("0x00000000          0            Qdevice (votes 1)\n"), "{text}");
     }
 
     #[test]

@@ -6,7 +6,9 @@
 use quorate_proto::{
     gateway::v1::GetClusterRequest,
     membership::v1::{GetStatusResponse as Ring, RingState},
-    quorum::v1::{GetStatusRequest, QuorumNode, QuorumStatus, quorum_node::State},
+    quorum::v1::{
+        GetStatusRequest, QuorumDevice, QuorumNode, QuorumStatus, quorum_device::Vote, quorum_node::State,
+    },
 };
 use serde::Serialize;
 
@@ -29,6 +31,56 @@ pub(super) struct Member {
     pub(super) local: bool,
     /// When it joined.
     pub(super) since: Option<String>,
+    /// Its quorum device, such as `A,V,NMW`; absent while no member has one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) qdevice: String,
+}
+
+/// The quorum device as this node sees it.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct DeviceBlock {
+    /// Name or address of the arbiter.
+    pub(super) host: String,
+    pub(super) port: u32,
+    /// ffsplit, lms, ...
+    pub(super) algorithm: String,
+    pub(super) votes: u32,
+    /// `granted`, `refused`, `undecided` or `unreachable`.
+    pub(super) vote: &'static str,
+    /// Whether the connection is encrypted.
+    pub(super) encrypted: bool,
+    /// Why there is no connection; empty if there is one.
+    pub(super) error: String,
+}
+
+impl DeviceBlock {
+    pub(super) fn new(device: &QuorumDevice) -> Self {
+        Self {
+            host: device.host.clone(),
+            port: device.port,
+            algorithm: device.algorithm.clone(),
+            votes: device.votes,
+            vote: match device.vote() {
+                Vote::Granted => "granted",
+                Vote::Refused => "refused",
+                Vote::Undecided => "undecided",
+                Vote::Unreachable | Vote::Unspecified => "unreachable",
+            },
+            encrypted: device.encrypted,
+            error: device.error.clone(),
+        }
+    }
+
+    /// The device's line in a table of members, without the node id. Source: corosync-quorumtool.
+    pub(super) fn line(&self) -> String {
+        let name = if self.vote == "granted" {
+            "Qdevice".to_owned()
+        } else {
+            format!("Qdevice (votes {})", self.votes)
+        };
+        let votes = if self.vote == "granted" { self.votes } else { 0 };
+        format!("{votes:>10} {:>10} {name}\n", "")
+    }
 }
 
 /// A node that is configured, or was seen, and is not in the present ring.
@@ -139,6 +191,7 @@ pub(super) fn members(votes: &QuorumStatus) -> Vec<Member> {
         votes: node.votes,
         local: node.node_id == votes.node_id,
         since: rfc3339(node.since.as_ref()),
+        qdevice: node.device.clone(),
     };
     votes.nodes.iter().filter(is_member).map(member).collect()
 }
@@ -221,6 +274,31 @@ pub(super) mod samples {
             node_id: 1,
             reason: String::new(),
             expected_override: None,
+            device: None,
+        }
+    }
+
+    /// Two nodes and an arbiter that votes for them, seen from node 1.
+    pub(crate) fn two_and_arbiter() -> QuorumStatus {
+        let member = |id| QuorumNode { device: "A,V,NMW".into(), ..node(id, State::Member) };
+        let device = QuorumDevice {
+            host: "10.30.30.9".into(),
+            port: 5403,
+            algorithm: "ffsplit".into(),
+            votes: 1,
+            vote: Vote::Granted.into(),
+            encrypted: true,
+            error: String::new(),
+        };
+        QuorumStatus {
+            expected_votes: 3,
+            highest_expected: 3,
+            total_votes: 3,
+            quorum: 2,
+            flags: vec!["Quorate".into(), "Qdevice".into()],
+            nodes: vec![member(1), member(2)],
+            device: Some(device),
+            ..four_nodes()
         }
     }
 

@@ -15,7 +15,7 @@ use config_store_core::{
     Applied, BatchId, Change, ConfigPath, Envelope, Extensions, FileVersion, Handle, Input, Operation,
     OperationRequest, Output, Replica, Reply, RequestId, State, Tree,
 };
-use corosync_conf::RING_KEY_PATH;
+use corosync_conf::{DEVICE_CREDENTIALS_PATH, RING_KEY_PATH};
 use quorate_daemon::Health;
 use quorate_proto::{config::v1 as proto, quorum::v1::QuorumStatus};
 use quorate_types::RingId;
@@ -514,7 +514,8 @@ impl Driver {
 
     fn changed(&mut self, changes: &[Change]) {
         self.watchers.tell(changes, &self.parts.view.tree());
-        let touches_conf = |path: &ConfigPath| path.as_str() == COROSYNC_CONF;
+        let touches_conf =
+            |path: &ConfigPath| [COROSYNC_CONF, DEVICE_CREDENTIALS_PATH].contains(&path.as_str());
         // Without quorum, too: it is certain, and may be what brings the quorum back.
         let of_the_cluster = matches!(self.replica.state(), State::Synced | State::NotQuorate);
         if of_the_cluster && changes.iter().any(|change| touches_conf(&change.path)) {
@@ -533,7 +534,11 @@ impl Driver {
         let path: ConfigPath = COROSYNC_CONF.parse().expect("a plain name is a path");
         let key: ConfigPath = RING_KEY_PATH.parse().expect("a plain path is one");
         let content = |path| tree.get(path).map(|entry| entry.content().clone());
-        let offered = content(&path).map(|conf| OfferedConf { conf, key: content(&key) });
+        let device: ConfigPath = DEVICE_CREDENTIALS_PATH.parse().expect("a plain path is one");
+        let offered = content(&path).map(|conf| {
+            let (key, device) = (content(&key), content(&device));
+            OfferedConf { conf, key, device }
+        });
         self.parts.conf.send_if_modified(|known| {
             let changed = *known != offered;
             *known = offered;

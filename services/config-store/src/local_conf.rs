@@ -46,6 +46,8 @@ pub(crate) struct OfferedConf {
     pub(crate) conf: Bytes,
     /// [`RING_KEY_PATH`](corosync_conf::RING_KEY_PATH), if there is one.
     pub(crate) key: Option<Bytes>,
+    /// [`DEVICE_CREDENTIALS_PATH`](corosync_conf::DEVICE_CREDENTIALS_PATH), if there is one.
+    pub(crate) device: Option<Bytes>,
 }
 
 /// Mode of the ring's key. Source: pvecm specification, section 6.
@@ -96,6 +98,8 @@ enum InstallError {
     Write(#[source] io::Error),
     #[error("the new key of the ring cannot be written")]
     Key(#[source] io::Error),
+    #[error("the certificates for the quorum device cannot be written")]
+    Device(#[source] io::Error),
 }
 
 /// Replaces the local file, and the ring's key if another one comes with it, if the content is newer; tells its version
@@ -107,6 +111,9 @@ fn install(root: &Root, node: &NodeName, offered: &OfferedConf) -> Result<Option
     if conf.node_named(node.as_str()).is_none() {
         return Err(InstallError::NotListed(node.clone()));
     }
+    // Before the version that needs them; a node that joins has that version already.
+    install_credentials(&root.qdevice_credentials(), offered.device.as_ref())
+        .map_err(InstallError::Device)?;
     let version = conf.totem.config_version;
     let local = local_version(path);
     if local.is_some_and(|local| local >= version) {
@@ -118,6 +125,23 @@ fn install(root: &Root, node: &NodeName, offered: &OfferedConf) -> Result<Option
     }
     replace(path, &offered.conf, CONF_MODE).map_err(InstallError::Write)?;
     Ok(Some(version))
+}
+
+/// Makes the certificates for the quorum device what the tree holds; quorumd reads them whenever it connects.
+fn install_credentials(path: &Path, offered: Option<&Bytes>) -> io::Result<()> {
+    let present = match fs::read(path) {
+        Ok(present) => Some(present),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    match offered {
+        None if present.is_some() => fs::remove_file(path),
+        Some(offered) if present.as_deref() != Some(offered) => {
+            tracing::info!(path = %path.display(), "certificates for the quorum device replaced");
+            replace(path, offered, KEY_MODE)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The key that is used from a version between these on. What is none is logged: the ring goes on with the key it has.
@@ -217,13 +241,13 @@ mod tests {
     }
 
     fn offer(conf: Bytes) -> OfferedConf {
-        OfferedConf { conf, key: None }
+        OfferedConf { conf, key: None, device: None }
     }
 
     /// The same with a key for a version.
     fn with_key(conf: Bytes, config_version: u64, byte: u8) -> OfferedConf {
         let key = RingKey { config_version, key: vec![byte; 256] };
-        OfferedConf { conf, key: Some(key.print().into()) }
+        OfferedConf { conf, key: Some(key.print().into()), device: None }
     }
 
     #[test]
@@ -251,7 +275,8 @@ mod tests {
     #[test]
     fn what_is_no_key_leaves_the_key_alone_and_the_configuration_goes_on() {
         let (_dir, root) = root();
-        let offered = OfferedConf { conf: conf(2), key: Some(Bytes::from_static(b"key: none")) };
+        let offered =
+            OfferedConf { conf: conf(2), key: Some(Bytes::from_static(b"key: none")), device: None };
         assert_eq!(install(&root, &hp1(), &offered).expect("installed"), Some(2));
         assert!(!root.authkey().exists());
     }
@@ -266,6 +291,23 @@ mod tests {
         assert_eq!(install(&root, &hp1(), &offer(conf(1))).expect("older"), None);
         assert_eq!(install(&root, &hp1(), &offer(conf(3))).expect("newer"), Some(3));
         assert_eq!(fs::read(&path).expect("readable"), conf(3));
+    }
+
+    #[test]
+    fn certificates_for_the_quorum_device_come_and_go_with_the_trees() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let root = Root::new(dir.path());
+        let path = root.qdevice_credentials();
+        install(&root, &hp1(), &offer(conf(2))).expect("installed");
+        assert!(!path.exists());
+
+        let device = Some(Bytes::from_static(b"certificates"));
+        let offered = OfferedConf { device: device.clone(), ..offer(conf(2)) };
+        assert_eq!(install(&root, &hp1(), &offered).expect("the same version"), None);
+        assert_eq!(fs::read(&path).ok().map(Bytes::from), device);
+
+        install(&root, &hp1(), &offer(conf(3))).expect("without them");
+        assert!(!path.exists());
     }
 
     #[test]

@@ -7,6 +7,10 @@ use crate::{
     read::{Mistakes, Scope},
 };
 
+/// Where the tree keeps what the nodes show to the arbiter, in PEM: the certificate of the arbiter's CA, the
+/// certificate that it signed for the cluster, and that one's private key.
+pub const DEVICE_CREDENTIALS_PATH: &str = "priv/qdevice.pem";
+
 /// `quorum.device`. Times are in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Device {

@@ -68,7 +68,7 @@ mod tree;
 
 pub use check::JoinCheck;
 pub use conf::ClusterConf;
-pub use device::{Device, DeviceAlgorithm, DeviceNet, DeviceTieBreaker, DeviceTls};
+pub use device::{DEVICE_CREDENTIALS_PATH, Device, DeviceAlgorithm, DeviceNet, DeviceTieBreaker, DeviceTls};
 pub use edit::NewNode;
 pub use error::{ConfError, ConfErrors, Reason};
 pub use nodelist::Node;

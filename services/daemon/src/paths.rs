@@ -32,22 +32,10 @@ impl Root {
         self.0.join("etc/corosync/authkey")
     }
 
-    /// `etc/corosync/qdevice/net/qnetd-ca.pem`: whom to trust as the quorum device.
+    /// `etc/corosync/qdevice.pem`: certificates and key for the quorum device, a copy of the tree's.
     #[must_use]
-    pub fn qdevice_ca(&self) -> PathBuf {
-        self.0.join("etc/corosync/qdevice/net/qnetd-ca.pem")
-    }
-
-    /// `etc/corosync/qdevice/net/cluster.pem`: the cluster's certificate for the quorum device.
-    #[must_use]
-    pub fn qdevice_certificate(&self) -> PathBuf {
-        self.0.join("etc/corosync/qdevice/net/cluster.pem")
-    }
-
-    /// `etc/corosync/qdevice/net/cluster.key`: its private key.
-    #[must_use]
-    pub fn qdevice_key(&self) -> PathBuf {
-        self.0.join("etc/corosync/qdevice/net/cluster.key")
+    pub fn qdevice_credentials(&self) -> PathBuf {
+        self.0.join("etc/corosync/qdevice.pem")
     }
 
     /// `etc/pve`: where the replicated tree is mounted.

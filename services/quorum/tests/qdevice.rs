@@ -176,5 +176,5 @@ async fn what_keeps_a_node_from_the_arbiter_is_said() {
     let says = |word: &str, status: &QuorumStatus| {
         status.device.as_ref().is_some_and(|device| device.error.contains(word))
     };
-    one.watch.until(|status| says("qnetd-ca.pem: it comes with `pvecm qdevice setup`", status)).await;
+    one.watch.until(|status| says("qdevice.pem: it comes with `pvecm qdevice setup`", status)).await;
 }

@@ -7,7 +7,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -39,8 +39,8 @@ pub(super) enum TlsError {
         source: io::Error,
     },
     /// A file holds something else.
-    #[error("{} holds no {what}", path.display())]
-    Content { path: PathBuf, what: &'static str },
+    #[error("{} does not hold two certificates and a key: set the device up again", path.display())]
+    Content { path: PathBuf },
     /// Key and certificate do not work.
     #[error("the certificates of the quorum device cannot be used")]
     Use(#[source] rustls::Error),
@@ -58,15 +58,15 @@ pub(super) fn server_name() -> ServerName<'static> {
 
 /// What opens a connection, with the certificates as they are on the disk now.
 pub(super) async fn connector(root: &Root) -> Result<TlsConnector, TlsError> {
-    let ca = read(root.qdevice_ca()).await?;
-    let certificate = read(root.qdevice_certificate()).await?;
-    let key = read(root.qdevice_key()).await?;
-    let ca =
-        CertificateDer::from_pem_slice(&ca).map_err(|_| content(&root.qdevice_ca(), "certificate in PEM"))?;
-    let certificate = CertificateDer::from_pem_slice(&certificate)
-        .map_err(|_| content(&root.qdevice_certificate(), "certificate in PEM"))?;
-    let key = PrivateKeyDer::from_pem_slice(&key)
-        .map_err(|_| content(&root.qdevice_key(), "private key in PEM"))?;
+    let path = root.qdevice_credentials();
+    let bundle =
+        tokio::fs::read(&path).await.map_err(|source| TlsError::Read { path: path.clone(), source })?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bundle).collect();
+    let (Ok::<[CertificateDer<'static>; 2], _>([ca, certificate]), Ok(key)) =
+        (certificates.unwrap_or_default().try_into(), PrivateKeyDer::from_pem_slice(&bundle))
+    else {
+        return Err(TlsError::Content { path });
+    };
     let mut roots = RootCertStore::empty();
     roots.add(ca).map_err(TlsError::Use)?;
     let provider = Arc::new(ring::default_provider());
@@ -79,14 +79,6 @@ pub(super) async fn connector(root: &Root) -> Result<TlsConnector, TlsError> {
         .with_client_auth_cert(vec![certificate], key)
         .map_err(TlsError::Use)?;
     Ok(TlsConnector::from(Arc::new(config)))
-}
-
-async fn read(path: PathBuf) -> Result<Vec<u8>, TlsError> {
-    tokio::fs::read(&path).await.map_err(|source| TlsError::Read { path, source })
-}
-
-fn content(path: &Path, what: &'static str) -> TlsError {
-    TlsError::Content { path: path.to_owned(), what }
 }
 
 /// Accepts the server that the arbiter's CA certifies as such.

@@ -126,13 +126,10 @@ impl Arbiter {
         let (request, signed_path) = (request.display().to_string(), signed.display().to_string());
         let sign = ["-C", "-v", "1200", "-m", "103", "-i", &request, "-o", &signed_path, "-c", "QNet CA"];
         self.certutil(&sign, "");
-        let put = |path: PathBuf, content: &[u8]| {
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, content).unwrap();
-        };
-        put(root.qdevice_ca(), &self.certutil(&["-L", "-n", "QNet CA", "-a"], ""));
-        put(root.qdevice_certificate(), pem(&signed).as_bytes());
-        put(root.qdevice_key(), key.serialize_pem().as_bytes());
+        let ca = String::from_utf8(self.certutil(&["-L", "-n", "QNet CA", "-a"], "")).unwrap();
+        let bundle = [ca, pem(&signed), key.serialize_pem()].join("\n");
+        fs::create_dir_all(root.qdevice_credentials().parent().unwrap()).unwrap();
+        fs::write(root.qdevice_credentials(), bundle).unwrap();
     }
 }
 
