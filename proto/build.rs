@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "quorate/types/v1/types.proto",
     "quorate/membership/v1/membership.proto",
     "quorate/quorum/v1/quorum.proto",
@@ -13,6 +13,7 @@ const FILES: [&str; 9] = [
     "quorate/config/v1/history.proto",
     "quorate/gateway/v1/gateway.proto",
     "quorate/migration/v1/migration.proto",
+    "quorate/gateway/v1/diagnostics.proto",
     "quorate/guest/v1/guest.proto",
 ];
 

@@ -17,7 +17,9 @@ use quorate_proto::{
         config_service_client::ConfigServiceClient, history_service_client::HistoryServiceClient,
         status_service_client::StatusServiceClient,
     },
-    gateway::v1::cluster_service_client::ClusterServiceClient,
+    gateway::v1::{
+        cluster_service_client::ClusterServiceClient, diagnostics_service_client::DiagnosticsServiceClient,
+    },
     membership::v1::membership_service_client::MembershipServiceClient,
     quorum::v1::quorum_service_client::QuorumServiceClient,
 };
@@ -53,6 +55,18 @@ impl Client {
             global: global.clone(),
             began: Arc::default(),
         }
+    }
+
+    /// Examining the cluster.
+    #[must_use]
+    pub fn diagnostics(&self) -> DiagnosticsServiceClient<DaemonChannel> {
+        DiagnosticsServiceClient::new(self.channel.clone())
+    }
+
+    /// Where the files of the node are.
+    #[must_use]
+    pub fn root(&self) -> Root {
+        Root::new(&self.global.root)
     }
 
     /// The life cycle of the cluster.

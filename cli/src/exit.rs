@@ -1,7 +1,7 @@
 //! Exit statuses. Source: spec 1.
 //!
 //! `status` answers a question by its status: 0 quorate, 2 not quorate, 1 unknown; so does
-//! `netcheck`: 0 fit, 2 unfit. `nodes` and `expected` know 0
+//! `netcheck` and `doctor`: 0 fit, 2 unfit. `nodes` and `expected` know 0
 //! and 1. All other commands, and every wrong usage, fail with 255.
 
 use std::process::ExitCode;
@@ -15,7 +15,7 @@ pub enum Exit {
     EngineFailed,
     /// `status`: the node is not quorate.
     NotQuorate,
-    /// `netcheck`: the network does not keep to the limits.
+    /// `netcheck`: the network does not keep to the limits; `doctor`: something is wrong.
     Unfit,
     /// Every other failure, usage included.
     Failed,

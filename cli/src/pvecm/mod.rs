@@ -8,6 +8,7 @@ pub(crate) mod cfg;
 mod completion;
 mod create;
 mod delnode;
+mod doctor;
 mod expected;
 mod global;
 mod guests;
@@ -60,7 +61,7 @@ Exit status:
   0    success; status: the node is quorate
   1    status, nodes, expected: the engine cannot be reached or refuses
   2    status: the node is not quorate
-  2    netcheck: the network does not keep to the limits
+  2    netcheck: the network does not keep to the limits; doctor: something is wrong
   255  any other failure, wrong usage included
 
 Options may also be written with one dash (-votes 1) and with '-' or '_' between their words.";
@@ -74,6 +75,7 @@ pub(crate) enum Command {
     Nodes(nodes::Args),
     Expected(expected::Args),
     Delnode(delnode::Args),
+    Doctor(doctor::Args),
     Netcheck(netcheck::Args),
     Token(token::Args),
     Cfg(cfg::Args),

@@ -9,8 +9,8 @@ use std::{
 use clap::{CommandFactory, FromArgMatches};
 
 use super::{
-    Cli, Command, add, apiver, cfg, completion, create, delnode, expected, guests, help, log, man, netcheck,
-    nodes, status, token,
+    Cli, Command, add, apiver, cfg, completion, create, delnode, doctor, expected, guests, help, log, man,
+    netcheck, nodes, status, token,
 };
 use crate::{
     args::Options,
@@ -100,6 +100,7 @@ const fn name(command: &Command) -> &'static str {
         Command::Nodes(_) => "pvecm nodes",
         Command::Expected(_) => "pvecm expected",
         Command::Delnode(_) => "pvecm delnode",
+        Command::Doctor(_) => "pvecm doctor",
         Command::Token(args) => args.name(),
         Command::Cfg(args) => args.name(),
         Command::Guests(_) => "pvecm guests",
@@ -118,6 +119,7 @@ async fn call(command: Command, client: &Client, out: &mut Output<'_>) -> Result
         Command::Nodes(args) => nodes::run(&args, client, out).await,
         Command::Expected(args) => expected::run(&args, client, out).await,
         Command::Delnode(args) => delnode::run(args, client, out).await,
+        Command::Doctor(args) => doctor::run(&args, client, out).await,
         Command::Token(args) => token::run(args, client, out).await,
         Command::Cfg(args) => cfg::run(args, client, out).await,
         Command::Guests(args) => guests::run(&args, client, out).await,
@@ -190,6 +192,7 @@ mod tests {
             "pvecm cfg watch",
             "pvecm log",
             "pvecm guests",
+            "pvecm doctor",
         ] {
             assert_eq!(name(&parsed(line).unwrap().command), line);
             assert!(!may_change(&parsed(line).unwrap().command), "{line}");

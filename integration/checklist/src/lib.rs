@@ -20,7 +20,7 @@ mod rust;
 mod table;
 
 pub use check::check;
-pub use markdown::{Section, commands, sections};
+pub use markdown::{Section, Step, commands, sections, steps};
 pub use proof::{Proof, ProofError};
 pub use rust::{Found, find_test};
 pub use table::{Row, Table, TableError};

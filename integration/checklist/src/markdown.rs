@@ -45,37 +45,69 @@ fn anchor(heading: &str) -> String {
     kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
-/// The commands of all `console` blocks: what follows `$ ` or `hp1# `, without that prompt. A line that ends in `\` goes
-/// on in the next one.
+/// A command of a `console` block, and what it shows below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// The node on which it is typed; empty after `$ `.
+    pub prompt: String,
+    /// What is typed. A line that ends in `\\` goes on in the next one.
+    pub command: String,
+    /// The lines below it, up to the next command, without blank lines at the end.
+    pub shown: Vec<String>,
+}
+
+/// The commands of all `console` blocks: what follows `$ ` or `hp1# `.
 #[must_use]
 pub fn commands(document: &str) -> Vec<String> {
-    let mut found: Vec<String> = Vec::new();
+    steps(document).into_iter().map(|step| step.command).collect()
+}
+
+/// All that is typed in `console` blocks, and what it shows.
+#[must_use]
+pub fn steps(document: &str) -> Vec<Step> {
+    let mut found: Vec<Step> = Vec::new();
     let (mut in_block, mut goes_on) = (false, false);
     for line in document.lines().map(str::trim) {
         if line.starts_with("```") {
             in_block = !in_block && line == "```console";
-            continue;
+            goes_on = false;
+        } else if in_block {
+            goes_on = take(line, goes_on, &mut found);
         }
-        let command = if goes_on { Some(line) } else { without_prompt(line) };
-        let Some(command) = command.filter(|_| in_block) else { continue };
-        let (part, more) =
-            command.strip_suffix('\\').map_or((command, false), |part| (part.trim_end(), true));
-        match found.last_mut().filter(|_| goes_on) {
-            Some(last) => *last = format!("{last} {part}"),
-            None => found.push(part.to_owned()),
+    }
+    for step in &mut found {
+        while step.shown.last().is_some_and(String::is_empty) {
+            step.shown.pop();
         }
-        goes_on = more;
     }
     found
 }
 
-/// What follows the prompt, if the line has one: `$ `, or the name of a node and `# `.
-fn without_prompt(line: &str) -> Option<&str> {
+/// Takes one line of a block; says whether the command goes on in the next one.
+fn take(line: &str, goes_on: bool, found: &mut Vec<Step>) -> bool {
+    let typed = if goes_on { Some(("", line)) } else { without_prompt(line) };
+    let Some((prompt, command)) = typed else {
+        if let Some(last) = found.last_mut() {
+            last.shown.push(line.to_owned());
+        }
+        return false;
+    };
+    let (part, more) = command.strip_suffix('\\').map_or((command, false), |part| (part.trim_end(), true));
+    match found.last_mut().filter(|_| goes_on) {
+        Some(last) => last.command = format!("{} {part}", last.command),
+        None => found.push(Step { prompt: prompt.to_owned(), command: part.to_owned(), shown: Vec::new() }),
+    }
+    more
+}
+
+/// The node of the prompt, and what follows it, if the line has one: `$ `, or the name of a node and `# `.
+fn without_prompt(line: &str) -> Option<(&str, &str)> {
     let (prompt, command) = line.split_once(' ')?;
-    let node = prompt.strip_suffix('#');
-    let is_prompt =
-        prompt == "$" || node.is_some_and(|node| !node.is_empty() && node.chars().all(char::is_alphanumeric));
-    is_prompt.then_some(command)
+    if prompt == "$" {
+        return Some(("", command));
+    }
+    let node = prompt.strip_suffix('#')?;
+    (!node.is_empty() && node.chars().all(char::is_alphanumeric)).then_some((node, command))
 }
 
 #[cfg(test)]
@@ -97,12 +129,15 @@ mod tests {
     fn commands_stand_in_console_blocks_behind_a_prompt() {
         let page = "```console\n$ playground up\nNODE\nhp1# pvecm create lab \\\n    --votes 1\ncluster lab\n# no prompt\n```\n```sh\n$ not this\n```\n";
         assert_eq!(commands(page), ["playground up", "pvecm create lab --votes 1"]);
+        let steps = steps(page);
+        assert_eq!((steps[0].prompt.as_str(), steps[1].prompt.as_str()), ("", "hp1"));
+        assert_eq!(steps[1].shown, ["cluster lab", "# no prompt"]);
     }
 
     proptest::proptest! {
         #[test]
         fn no_document_makes_the_readers_panic(document in "([#` a$\\\\-]{0,8}\n){0,9}") {
-            let _ = (sections(&document), commands(&document));
+            let _ = (sections(&document), commands(&document), steps(&document));
         }
     }
 }

@@ -76,6 +76,10 @@ const RULES: &[(&str, &[(&str, Rule)])] = {
             ],
         ),
         (
+            "quorate.gateway.v1.DiagnosticsService",
+            &[("ExamineNode", LocalOrNodeCertificate), ("ExamineCluster", LocalOrNodeCertificate)],
+        ),
+        (
             "quorate.config.v1.ConfigService",
             &[
                 ("Get", LocalOrNodeCertificate),

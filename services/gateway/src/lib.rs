@@ -22,6 +22,7 @@
 //! | `identity.rs`, `ca.rs`, `fingerprint.rs`, `files.rs` | key and certificates |
 //! | `token.rs` | join tokens |
 //! | `grpc.rs`, `life_cycle/` | ClusterService and what it does |
+//! | `diagnosis/` | DiagnosticsService: what is wrong with the nodes |
 //! | `member.rs`, `tree.rs`, `batch.rs` | another node's gateway; the replicated tree; changes of it that go together |
 //! | `upkeep.rs` | what a member keeps true by itself |
 //! | `refusal.rs` | how failed checks become one status |
@@ -34,6 +35,7 @@ pub mod batch;
 pub mod ca;
 pub mod caller;
 pub mod client;
+pub mod diagnosis;
 pub mod door;
 pub mod files;
 pub mod fingerprint;
@@ -62,7 +64,9 @@ use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
 use axum::Router;
 use quorate_daemon::{Daemon, Failure, Tasks, telemetry::chain};
-use quorate_proto::gateway::v1::cluster_service_server::ClusterServiceServer;
+use quorate_proto::gateway::v1::{
+    cluster_service_server::ClusterServiceServer, diagnostics_service_server::DiagnosticsServiceServer,
+};
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -75,6 +79,7 @@ use tonic_health::pb::health_server::HealthServer;
 
 use crate::{
     caller::Identifier,
+    diagnosis::Diagnostics,
     door::Door,
     grpc::Cluster,
     health::NodeHealth,
@@ -199,12 +204,18 @@ fn door(daemon: &Daemon, node: &Arc<ThisNode>, running: TaskTracker) -> Door {
     let owner = nix::unistd::geteuid().as_raw();
     let identifier = Identifier::new(owner, roster.clone(), node.tree.clone());
     let health = NodeHealth::new(node.daemons.clone(), daemon.shutdown.clone());
+    let diagnostics = Diagnostics::new(node.clone(), roster.clone(), health.clone());
     let cluster = Cluster::new(node.clone(), roster, health.clone(), running);
-    Door::new(identifier, node.daemons.clone(), own_services(cluster, health), daemon.metrics.clone())
+    Door::new(
+        identifier,
+        node.daemons.clone(),
+        own_services(cluster, diagnostics, health),
+        daemon.metrics.clone(),
+    )
 }
 
 /// The services that the gateway serves itself. Reflection describes those of all daemons.
-fn own_services(cluster: Cluster, health: NodeHealth) -> Router {
+fn own_services(cluster: Cluster, diagnostics: Diagnostics, health: NodeHealth) -> Router {
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(quorate_proto::DESCRIPTORS)
@@ -212,6 +223,7 @@ fn own_services(cluster: Cluster, health: NodeHealth) -> Router {
     };
     let valid = "descriptors were encoded by the compiler";
     Routes::new(ClusterServiceServer::new(cluster))
+        .add_service(DiagnosticsServiceServer::new(diagnostics))
         .add_service(HealthServer::new(health))
         .add_service(reflection().build_v1().expect(valid))
         .add_service(reflection().build_v1alpha().expect(valid))

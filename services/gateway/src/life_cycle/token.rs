@@ -81,7 +81,7 @@ pub(super) async fn gateways(node: &ThisNode, conf: &corosync_conf::ClusterConf)
 }
 
 /// Where a node's gateway listens, if it is known.
-pub(super) async fn gateway_of(tree: &Tree, name: &str) -> Option<String> {
+pub(crate) async fn gateway_of(tree: &Tree, name: &str) -> Option<String> {
     let file = tree.read(&tree::gateway_path(name)).await.ok()??;
     Some(file.text().trim().to_owned()).filter(|address| !address.is_empty())
 }
