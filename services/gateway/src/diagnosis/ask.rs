@@ -59,8 +59,9 @@ async fn ask(node: &ThisNode, name: &str, addresses: &[String]) -> Result<Answer
     let channel = member::connect(&address, config, node.patience.dial).await;
     let channel = channel.map_err(|error| chain(&error))?;
     let sent = SystemTime::now();
-    let answer = DiagnosticsServiceClient::new(channel).examine_node(deadline(ExamineNodeRequest {}, LIMIT));
-    let answer = answer.await.map_err(|status| status.message().to_owned())?;
+    let mut gateway = DiagnosticsServiceClient::new(channel);
+    let answer = gateway.examine_node(deadline(ExamineNodeRequest {}, LIMIT)).await;
+    let answer = answer.map_err(|status| status.message().to_owned())?;
     let arrived = SystemTime::now();
     let facts = answer.into_inner().facts.unwrap_or_default();
     let clock = clock(&facts, sent, arrived);
