@@ -20,11 +20,11 @@ use std::{
 
 use quorate_daemon::client::deadline;
 use quorate_proto::guest::v1::{
-    EndMigrationRequest, FreeVolumeRequest, GetOwnerRequest, ResumeRequest, StopIncomingRequest,
+    FreeVolumeRequest, GetOwnerRequest, GuestState, ResumeRequest, StopIncomingRequest,
 };
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use crate::{
     Node,
@@ -154,33 +154,12 @@ pub(crate) async fn resume(
     stay_paused: bool,
     offline: bool,
 ) -> Result<bool, Status> {
-    let alive = if offline {
-        unlock(node, id, vmid).await?;
-        true
-    } else {
-        let request = ResumeRequest { vmid, migration_id: id.to_owned(), stay_paused, keep_lock: false };
-        match node.local.support().resume(deadline(request, WRITE)).await {
-            Ok(_) => true,
-            Err(status) if reason(&status) == "GUEST_STOPPED" => {
-                unlock(node, id, vmid).await?;
-                false
-            }
-            // An attempt before this one succeeded, its answer was lost.
-            Err(status) if status.code() == Code::Aborted && node.incoming.get(id).is_none() => true,
-            Err(status) => return Err(status),
-        }
-    };
+    let request = ResumeRequest { vmid, migration_id: id.to_owned(), stay_paused, keep_lock: false };
+    let resumed = node.local.support().resume(deadline(request, WRITE)).await?.into_inner();
+    let state = resumed.status.map(|status| status.state()).unwrap_or_default();
+    let alive = offline || state != GuestState::Stopped;
     node.incoming.forget(id);
     Ok(alive)
-}
-
-/// Removes the lock of a guest that has no process here.
-async fn unlock(node: &Node, id: &str, vmid: u32) -> Result<(), Status> {
-    let request = EndMigrationRequest { vmid, migration_id: id.to_owned() };
-    match node.local.support().end_migration(deadline(request, WRITE)).await {
-        Err(status) if status.code() != Code::Aborted => Err(status),
-        _ => Ok(()),
-    }
 }
 
 /// Ends what was received and deletes its volumes. Gives QEMU's last words.
@@ -188,7 +167,12 @@ pub(crate) async fn discard(node: &Node, entry: &Entry) -> Result<String, Status
     let mut stderr = String::new();
     if entry.online {
         let request = StopIncomingRequest { vmid: entry.vmid, migration_id: entry.id.clone() };
-        stderr = node.local.support().stop_incoming(deadline(request, SLOW)).await?.into_inner().stderr;
+        match node.local.support().stop_incoming(deadline(request, SLOW)).await {
+            Ok(stopped) => stopped.into_inner().stderr.clone_into(&mut stderr),
+            // The process on this node is of another migration: this one's is dead.
+            Err(status) if reason(&status) == "MIGRATION_MISMATCH" => {}
+            Err(status) => return Err(status),
+        }
     }
     for volume_id in &entry.volumes {
         let request = FreeVolumeRequest { volume_id: volume_id.clone() };

@@ -151,7 +151,7 @@ impl Own {
             }
         }
         self.broken.store(true, Ordering::Relaxed);
-        // That guestd went away says nothing of the guest: whoever undoes something attaches again.
+        // That guestd went away says nothing of the guest: whoever undoes something uses its monitor.
         let input = if dead {
             Input::Lost { side: Side::Source, why }
         } else {

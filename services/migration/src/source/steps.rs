@@ -9,17 +9,19 @@ use migration_core::{
 use quorate_daemon::client::deadline;
 use quorate_proto::{
     guest::v1::{
-        CommitRequest, EndMigrationRequest, GetOwnerRequest, ReadVolumeRequest, ReleaseSourceRequest,
+        CommitRequest, EndMigrationRequest, GetOwnerRequest, MonitorRequest, ReadVolumeRequest,
+        ReleaseSourceRequest, monitor_request::Command as Monitor,
     },
     migration::v1::{
         DiscardRequest, MigrationType, ResumeRequest, WriteVolumeRequest, receive_request::Begin,
     },
 };
 use rustls_pki_types::ServerName;
+use serde_json::json;
 use tokio::sync::{Mutex, mpsc};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::links::{Own, Peer};
 use crate::{
@@ -52,8 +54,6 @@ struct Shared {
     record: Mutex<Record>,
     begun: Option<Begun>,
     lines: std::sync::Mutex<Lines>,
-    /// One attempt to attach at a time.
-    attaching: Mutex<()>,
     closed: CancellationToken,
     id: String,
     vmid: u32,
@@ -80,7 +80,6 @@ impl Steps {
             inputs,
             begun,
             lines: std::sync::Mutex::default(),
-            attaching: Mutex::default(),
             closed: CancellationToken::new(),
         };
         Self { shared: Arc::new(shared) }
@@ -117,33 +116,42 @@ impl Steps {
         });
     }
 
-    /// To the source's QEMU; whoever undoes something attaches again if the line is dead.
+    /// To the source's QEMU. Whoever undoes something without a line, such as after a restart, goes through its monitor.
     pub(super) fn to_source(&self, command: Command, undoing: bool) {
         let line = self.shared.lines().own.clone();
         match line {
             Some(line) if !line.is_broken() => line.command(command),
-            _ if undoing => self.attach_again(command),
+            _ if undoing => self.through_monitor(command),
             _ => {}
         }
     }
 
-    fn attach_again(&self, command: Command) {
+    fn through_monitor(&self, command: Command) {
         let shared = self.shared.clone();
         tokio::spawn(async move {
-            let Ok(_one) = shared.attaching.try_lock() else { return };
-            match Own::attach(&shared.node, shared.vmid, &shared.id, shared.inputs.clone()).await {
-                Ok((line, _)) => {
-                    line.command(command);
-                    shared.lines().own = Some(line);
+            let qmp = match command.arguments() {
+                Some(arguments) => json!({ "execute": command.name(), "arguments": arguments }),
+                None => json!({ "execute": command.name() }),
+            };
+            let monitor = MonitorRequest { vmid: shared.vmid, command: Some(Monitor::Qmp(qmp.to_string())) };
+            let answer = shared.node.local.guests().monitor(deadline(monitor, WRITE)).await;
+            let side = Side::Source;
+            let input = match answer.map(tonic::Response::into_inner) {
+                Ok(answer) => {
+                    let result = Ok(serde_json::from_str(&answer.output).unwrap_or_default());
+                    Input::Reply { side, command, result }
                 }
-                Err(status) if reason(&status) == "GUEST_STOPPED" || status.code() == Code::NotFound => {
-                    let why = status.message().to_owned();
-                    let _ = shared.inputs.send(Input::Lost { side: Side::Source, why }).await;
+                Err(status) if reason(&status) == "GUEST_STOPPED" => {
+                    Input::Lost { side, why: status.message().to_owned() }
+                }
+                Err(status) if reason(&status) == "MONITOR_REFUSED" => {
+                    Input::Reply { side, command, result: Err(status.message().to_owned()) }
                 }
                 Err(status) => {
-                    tracing::info!(error = status.message(), "cannot talk to the guest's QEMU yet")
+                    return tracing::info!(error = status.message(), "cannot talk to the guest's QEMU yet");
                 }
-            }
+            };
+            let _ = shared.inputs.send(input).await;
         });
     }
 
@@ -366,11 +374,16 @@ fn failure(fallback: &'static str, status: &Status) -> Failure {
     Failure::new(fallback, status.message())
 }
 
-/// Only MIGRATION_MISMATCH says that it can never take place.
+/// That it can never take place any more is said by the configuration: it names another migration, or lies elsewhere.
 fn written(done: Result<(), Status>) -> Written {
     match done {
         Ok(()) => Written::Done,
-        Err(status) if reason(&status) == "MIGRATION_MISMATCH" => Written::Mismatch,
+        Err(status)
+            if ["MIGRATION_MISMATCH", "GUEST_ELSEWHERE", "GUEST_UNKNOWN"]
+                .contains(&reason(&status).as_str()) =>
+        {
+            Written::Mismatch
+        }
         Err(status) => Written::Failed(status.message().to_owned()),
     }
 }
