@@ -136,7 +136,17 @@ pub(super) async fn run(args: &Args, client: &Client, out: &mut Output<'_>) -> R
     let status = Status::new(&ring, votes, &ZonedDateTime::now());
     out.answer(&status, || status.text(args.layout))?;
     notices.iter().for_each(|notice| remark("note", notice));
+    configuration_notes(client).await;
     Ok(if status.quorum.quorate { Exit::Success } else { Exit::NotQuorate })
+}
+
+/// Says beside the answer what is to be known of corosync.conf: members whose file differs, a change under way. Whoever
+/// asks for the status gets it without configd, too.
+async fn configuration_notes(client: &Client) {
+    let request = client.request(quorate_proto::config::v1::GetStatusRequest {});
+    if let Ok(answer) = client.config().get_status(request).await {
+        answer.into_inner().configuration_notes.iter().for_each(|note| remark("note", note));
+    }
 }
 
 /// Asks membershipd for the ring; if it does not answer, the gateway can still tell whether there is a cluster.

@@ -115,6 +115,11 @@ impl Committer {
         if ClusterConf::parse(&corosync_conf).is_err() {
             return Ok(());
         }
+        self.ask_ring(corosync_conf, until).await
+    }
+
+    /// Asks the ring of this node whether it could run with a corosync.conf.
+    pub(crate) async fn ask_ring(&self, corosync_conf: String, until: Instant) -> Result<(), Error> {
         let within = until.saturating_duration_since(Instant::now()).min(CHECK_DEADLINE);
         let request = client::deadline(CheckConfigurationRequest { corosync_conf }, within);
         let checked =

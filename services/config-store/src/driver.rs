@@ -574,6 +574,7 @@ impl Driver {
             reason: refusal::state_reason(replica, self.votes.as_ref(), self.store_failure.as_deref()),
             // Who answers knows.
             mount: String::new(),
+            configuration_notes: Vec::new(),
         }
     }
 }

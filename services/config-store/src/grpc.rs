@@ -20,6 +20,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     commit::{Ask, Committer},
+    conf_change::ConfNotes,
     error::Error,
     handle::{Burst, ReplicaHandle, Watch},
     mount::Mounted,
@@ -44,11 +45,18 @@ pub(crate) struct Grpc {
     view: View,
     committer: Committer,
     mount: Mounted,
+    notes: ConfNotes,
 }
 
 impl Grpc {
-    pub(crate) fn new(replica: ReplicaHandle, view: View, committer: Committer, mount: Mounted) -> Self {
-        Self { replica, view, committer, mount }
+    pub(crate) fn new(
+        replica: ReplicaHandle,
+        view: View,
+        committer: Committer,
+        mount: Mounted,
+        notes: ConfNotes,
+    ) -> Self {
+        Self { replica, view, committer, mount, notes }
     }
 
     async fn commit(&self, operation: Operation, ask: Ask<'_>) -> Result<(u64, Option<Entry>), Error> {
@@ -239,7 +247,11 @@ impl ConfigService for Grpc {
 
     async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
         let status = self.replica.status().await?;
-        Ok(Response::new(GetStatusResponse { mount: self.mount.to_string(), ..status }))
+        Ok(Response::new(GetStatusResponse {
+            mount: self.mount.to_string(),
+            configuration_notes: self.notes.get(),
+            ..status
+        }))
     }
 
     async fn reload(&self, request: Request<ReloadRequest>) -> Result<Response<ReloadResponse>, Status> {

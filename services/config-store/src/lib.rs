@@ -15,7 +15,7 @@
 //! | `group.rs`, `group_events.rs` | the process groups of all replicas and of all status stores |
 //! | `quorum.rs`, `votes.rs` | the votes |
 //! | `identity.rs` | which node of which cluster this is |
-//! | `local_conf.rs`, `conf_guard.rs` | the local copy of corosync.conf; what may become the cluster's |
+//! | `conf_guard.rs`, `conf_change.rs`, `local_conf.rs` | what may become the cluster's corosync.conf; how all members take it together; the local copy |
 //! | `mount/` | the tree as a file system, `/etc/pve` |
 //! | `commit.rs` | the way of a write |
 //! | `grpc.rs`, `handle.rs`, `read.rs`, `transact.rs`, `watchers.rs`, `convert.rs` | `ConfigService` |
@@ -28,6 +28,7 @@
 
 mod aside;
 mod commit;
+mod conf_change;
 mod conf_guard;
 mod convert;
 mod driver;
@@ -68,6 +69,7 @@ use quorate_proto::config::v1::{
 use tokio::sync::{Notify, mpsc, watch};
 
 use commit::Committer;
+use conf_change::{ConfMetrics, ConfNotes};
 use driver::{Driver, Parts};
 use handle::{COMMANDS_MAX, ReplicaHandle};
 use identity::IdentitySource;
@@ -101,7 +103,8 @@ pub async fn run(daemon: Daemon) -> Result<(), Failure> {
     let membership = daemon_channel(&daemon.root, "membershipd");
     let committer = Committer::new(replica.clone(), view.clone(), membership.clone());
     let mounted = Mounted::default();
-    let grpc = grpc::Grpc::new(replica, view.clone(), committer.clone(), mounted.clone());
+    let notes = ConfNotes::default();
+    let grpc = grpc::Grpc::new(replica, view.clone(), committer.clone(), mounted.clone(), notes.clone());
     let service = ConfigServiceServer::new(grpc)
         .max_decoding_message_size(MESSAGE_MAX)
         .max_encoding_message_size(MESSAGE_MAX);
@@ -150,10 +153,23 @@ pub async fn run(daemon: Daemon) -> Result<(), Failure> {
     let status_rejoin = Arc::new(Notify::new());
     tasks.spawn("status-group", join(group::STATUS_GROUP, status_inputs, Arc::clone(&status_rejoin)));
     let generated = Arc::new(status.clone());
-    tasks.spawn("status", status::keep_running(status, identities, status_group, status_rejoin, shutdown()));
+    let (conf_words, words) = mpsc::unbounded_channel();
+    let in_group =
+        status::keep_running(status.clone(), identities, status_group, status_rejoin, conf_words, shutdown());
+    tasks.spawn("status", in_group);
     tasks.spawn("votes", quorum::keep_watching(votes, quorum_inputs, shutdown()));
-    let (root, name) = (daemon.root.clone(), daemon.node.name.clone());
-    tasks.spawn("local-conf", local_conf::keep_local_copy(root, name, conf_changes, readers, shutdown()));
+    let change = conf_change::Parts {
+        root: daemon.root.clone(),
+        name: daemon.node.name.clone(),
+        status,
+        view: view.clone(),
+        committer: committer.clone(),
+        readers,
+        notes,
+        metrics: ConfMetrics::register(&daemon.metrics),
+        shutdown: shutdown(),
+    };
+    tasks.spawn("conf-change", conf_change::keep_in_force(change, conf_changes, words));
     health.set(STATUS_SERVICE, true).await;
     let mount = mount::Settings::new(&daemon, mounted, view, committer, generated);
     tasks.spawn("mount", mount::keep_mounted(mount, shutdown()));

@@ -81,6 +81,7 @@
 mod ack;
 mod batch;
 mod checksum;
+pub mod conf_change;
 mod conflict;
 mod entry;
 mod epoch;

@@ -23,6 +23,7 @@ use std::{
 
 use bytes::Bytes;
 use config_store_core::status::{LogDraft, LogEntry, StatusStore};
+use quorate_types::NodeId;
 use tokio::sync::Notify;
 
 pub(crate) use error::QueryError;
@@ -113,6 +114,16 @@ impl Status {
     pub(crate) fn guests(&self) -> (u64, Vec<GuestLine>) {
         let index = self.index();
         (index.list_version(), index.guests(&self.0.view.tree()))
+    }
+
+    /// The name of a node; its id in digits if corosync.conf does not list it.
+    pub(crate) fn name_of(&self, node: NodeId) -> String {
+        self.index().cluster().map_or_else(|| node.to_string(), |cluster| cluster.name_of(node))
+    }
+
+    /// Whether this node is quorate.
+    pub(crate) fn is_quorate(&self) -> bool {
+        self.0.quorate.load(Ordering::Acquire)
     }
 
     /// Says whether this node is quorate.

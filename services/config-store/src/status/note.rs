@@ -42,6 +42,13 @@ pub(crate) enum Notable {
         /// How many entries.
         entries: usize,
     },
+    /// A corosync.conf is not used, and the one before comes back.
+    ConfTakenBack {
+        /// `config_version` of the one that is not used.
+        version: u64,
+        /// Why.
+        reason: String,
+    },
 }
 
 impl Notable {
@@ -49,7 +56,7 @@ impl Notable {
     fn priority(&self) -> u32 {
         match self {
             Self::StoreDamaged { .. } => 3,
-            Self::ConflictKept { .. } => 4,
+            Self::ConflictKept { .. } | Self::ConfTakenBack { .. } => 4,
             Self::QuorumLost => 5,
             Self::NodesChanged { left, .. } if !left.is_empty() => 5,
             _ => 6,
@@ -79,6 +86,13 @@ impl fmt::Display for Notable {
                     f,
                     "the store was damaged, is kept as {}, and is filled anew from the cluster",
                     path.display()
+                )
+            }
+            Self::ConfTakenBack { version, reason } => {
+                let back = version.saturating_add(1);
+                write!(
+                    f,
+                    "corosync.conf of config_version {version} is not used: {reason}; the one before comes back as {back}"
                 )
             }
             Self::ConflictKept { entries } => {
@@ -111,9 +125,7 @@ impl Status {
         if !is_speaker(own, before, now) {
             return;
         }
-        let name = |id: &NodeId| {
-            self.index().cluster().map_or_else(|| id.to_string(), |cluster| cluster.name_of(*id))
-        };
+        let name = |id: &NodeId| self.name_of(*id);
         let beyond = |these: &[NodeId], those: &[NodeId]| -> Vec<String> {
             these.iter().filter(|id| !those.contains(id)).map(name).collect()
         };

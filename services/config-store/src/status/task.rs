@@ -3,7 +3,10 @@
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use config_store_core::status::{NODE_IP, StatusInput, StatusOutput};
+use config_store_core::{
+    conf_change::ConfInput,
+    status::{NODE_IP, StatusInput, StatusOutput},
+};
 use quorate_types::NodeId;
 use tokio::sync::{
     Notify,
@@ -23,10 +26,11 @@ pub(crate) async fn keep_running(
     identities: IdentitySource,
     mut group: mpsc::Receiver<GroupInput>,
     rejoin: Arc<Notify>,
+    conf: mpsc::UnboundedSender<ConfInput>,
     shutdown: CancellationToken,
 ) {
     let mut notices = status.0.view.subscribe();
-    let mut task = Task { status, identities, node: None, outgoing: None, rejoin };
+    let mut task = Task { status, identities, node: None, outgoing: None, rejoin, conf };
     // The group's task has not joined yet: what this says is no reason to join anew.
     task.identify();
     task.look_around();
@@ -70,6 +74,8 @@ struct Task {
     node: Option<NodeId>,
     outgoing: Option<mpsc::UnboundedSender<Vec<Bytes>>>,
     rejoin: Arc<Notify>,
+    /// What concerns changes of corosync.conf, in the group's order: a few words for each change.
+    conf: mpsc::UnboundedSender<ConfInput>,
 }
 
 impl Task {
@@ -137,13 +143,26 @@ impl Task {
                 Some(StatusOutput::MembersChanged { before, now }) => {
                     tracing::info!(online = now.len(), before = before.len(), "status group");
                     self.status.note_members(self.node, &before, &now);
+                    let _ = self.conf.send(ConfInput::Members(now));
                 }
+                Some(StatusOutput::ConfWord { node, value }) => self.conf_word(node, value.as_ref()),
                 None => break,
             }
         }
         if let Some(outgoing) = self.outgoing.as_ref().filter(|_| !multicasts.is_empty()) {
             // A stream that has ended is reported through its own input.
             let _ = outgoing.send(multicasts);
+        }
+    }
+}
+
+impl Task {
+    /// Hands on what a member says of corosync.conf; who follows it and has ended is ending as well.
+    fn conf_word(&self, node: NodeId, value: Option<&Bytes>) {
+        let Some(value) = value else { return };
+        match String::from_utf8_lossy(value).parse() {
+            Ok(word) => _ = self.conf.send(ConfInput::Said { node, word }),
+            Err(error) => tracing::warn!(%node, %error, "a word on corosync.conf cannot be read"),
         }
     }
 }

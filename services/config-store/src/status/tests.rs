@@ -55,7 +55,8 @@ impl Node {
         let (group, inputs) = mpsc::channel(64);
         let shutdown = CancellationToken::new();
         let rejoin = Arc::new(Notify::new());
-        tokio::spawn(keep_running(status.clone(), identities, inputs, rejoin, shutdown.clone()));
+        let (conf, _) = mpsc::unbounded_channel();
+        tokio::spawn(keep_running(status.clone(), identities, inputs, rejoin, conf, shutdown.clone()));
         let (messages, outgoing) = mpsc::unbounded_channel();
         group.send(GroupInput::Joined(messages)).await.expect("the task runs");
         Self { status, group, outgoing, _root: dir, shutdown }

@@ -54,6 +54,8 @@ pub const NODE_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const RRD_PREFIX: &str = "rrd/";
 /// The key under which each node tells its address.
 pub const NODE_IP: &str = "nodeip";
+/// The key under which each node tells how far it is with the cluster's corosync.conf: see [`crate::conf_change`].
+pub const CONF_WORD: &str = "corosync.conf";
 
 /// What happened.
 #[derive(Debug, Clone)]
@@ -84,6 +86,13 @@ pub enum StatusOutput {
         before: Vec<NodeId>,
         /// Who is online now; empty while this node is not in the group.
         now: Vec<NodeId>,
+    },
+    /// A member, or this node itself, said a word on corosync.conf, at this place of the group's order.
+    ConfWord {
+        /// Who.
+        node: NodeId,
+        /// What; `None` if it took its word back.
+        value: Option<Bytes>,
     },
 }
 
@@ -219,10 +228,11 @@ impl StatusStore {
         self.values(node)?.get(key)
     }
 
-    /// A node's keys with how often each changed since it came, by key, without the address.
+    /// A node's keys with how often each changed since it came, by key, without the address and what is said of
+    /// corosync.conf.
     pub fn versions(&self, node: Option<NodeId>) -> impl Iterator<Item = (&str, u64)> {
         let versions = self.values(node).into_iter().flat_map(Values::versions);
-        versions.filter(|(key, _)| *key != NODE_IP)
+        versions.filter(|(key, _)| ![NODE_IP, CONF_WORD].contains(key))
     }
 
     /// The other nodes that have told anything, by id.
@@ -304,8 +314,12 @@ impl StatusStore {
             self.apply(now, from, incarnation, message);
         } else if incarnation == self.incarnation {
             self.sender.returned(serial);
-            if let StatusMessage::Begin { log_sum, .. } = message {
-                self.log_sum(from, log_sum);
+            match message {
+                StatusMessage::Begin { log_sum, .. } => self.log_sum(from, log_sum),
+                StatusMessage::Values(items) => {
+                    items.into_iter().for_each(|item| self.conf_word(from, &item))
+                }
+                _ => {}
             }
         }
     }
@@ -333,11 +347,19 @@ impl StatusStore {
     }
 
     fn peer_values(&mut self, from: NodeId, incarnation: u64, items: Vec<ValueItem>) {
-        let peer = self.peers.entry(from).or_default();
         for item in items {
+            self.conf_word(from, &item);
+            let peer = self.peers.entry(from).or_default();
             let moved = item.key == NODE_IP && peer.get(NODE_IP) != item.value.as_ref();
             self.changes += u64::from(moved);
             peer.set(incarnation, item);
+        }
+    }
+
+    fn conf_word(&mut self, node: NodeId, item: &ValueItem) {
+        if item.key == CONF_WORD {
+            let value = item.value.clone().filter(|value| !value.is_empty());
+            self.outputs.push_back(StatusOutput::ConfWord { node, value });
         }
     }
 
