@@ -37,7 +37,8 @@ async fn all_use(lab: &Lab, version: u64) {
 fn ever_used(node: &Node, version: u64) -> bool {
     let log = fs::read_to_string(node.log("configd")).expect("configd has a log");
     let is_it = |line: &str| {
-        line.contains("corosync.conf of this node replaced") && line.contains(&format!("config_version={version}"))
+        line.contains("corosync.conf of this node replaced")
+            && line.contains(&format!("config_version={version}"))
     };
     log.lines().any(is_it)
 }
@@ -74,7 +75,8 @@ async fn a_file_that_breaks_the_ring_goes_away_by_itself() {
     // Nobody can know before that hp2 does not get its socket.
     let taken = UdpSocket::bind((lab.node(2).address(), 0)).expect("a port");
     let port = taken.local_addr().expect("bound").port();
-    let bad = with_version(&conf, 100).replace("linknumber: 0", &format!("linknumber: 0\n    mcastport: {port}"));
+    let bad =
+        with_version(&conf, 100).replace("linknumber: 0", &format!("linknumber: 0\n    mcastport: {port}"));
     assert!(bad.contains("mcastport"), "{bad}");
 
     cli::put(lab.node(1), "corosync.conf", &bad).await;
