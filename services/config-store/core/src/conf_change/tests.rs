@@ -1,3 +1,5 @@
+//! Members of a group that the test plays: what one says, all hear in one order.
+
 use super::*;
 
 const BOUND: Duration = Duration::from_secs(10);
