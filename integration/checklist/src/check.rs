@@ -74,6 +74,12 @@ impl Files<'_> {
                 let missing = words.iter().find(|words| !section.contains(&even(words)))?;
                 Some(format!("the section does not say \"{missing}\""))
             }
+            Proof::Step { file, words } => {
+                let Some(script) = self.text(file) else { return Some("no such file".to_owned()) };
+                let mut steps = script.lines().filter(|line| line.starts_with("step \""));
+                let is_there = steps.any(|step| step.contains(words.as_str()));
+                (!is_there).then(|| "the script has no such step".to_owned())
+            }
             Proof::Run { file, heading, command } => {
                 if !file.starts_with(HANDBOOK) {
                     return Some(format!("only the commands of {HANDBOOK} are run"));
@@ -129,6 +135,9 @@ mod tests {
         assert!(faults("doc docs/glossary.md#glossary \"not said there\"")[0].contains("does not say"));
         assert!(faults("doc docs/glossary.md#nowhere \"a\"")[0].contains("no such heading"));
         assert!(faults("run docs/testing.md \"cargo\"")[0].contains("only the commands"));
+        let script = "integration/systemd/inside.sh";
+        assert_eq!(faults(&format!("step {script} \"systemctl restart corosync\"")), [""; 0]);
+        assert!(faults(&format!("step {script} \"set -eu\""))[0].contains("no such step"));
         assert!(faults("open \"all of it\"")[0].contains("the head allows 0"));
     }
 

@@ -30,6 +30,13 @@ pub enum Proof {
         /// How the command begins.
         command: String,
     },
+    /// `step FILE "WORDS"`: this script of `make test` has a step that is called so.
+    Step {
+        /// The script, from the top of the repository.
+        file: String,
+        /// How the step is called, or a part of it.
+        words: String,
+    },
     /// `open "WHAT"`: not there yet, or not proven.
     Open {
         /// What is missing.
@@ -41,7 +48,7 @@ pub enum Proof {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProofError {
     /// It begins with another word.
-    #[error("a proof begins with test, doc, run or open, not '{0}'")]
+    #[error("a proof begins with test, doc, run, step or open, not '{0}'")]
     Kind(String),
     /// It has too few or too many parts.
     #[error("'{found}' should be: {should}")]
@@ -90,6 +97,10 @@ impl Proof {
                 Ok(Self::Run { file, heading, command: quoted.concat() })
             }
             "run" => Err(shape("run FILE#HEADING \"COMMAND\"")),
+            "step" if !plain.is_empty() && !plain.contains(' ') && quoted.len() == 1 => {
+                Ok(Self::Step { file: plain, words: quoted.concat() })
+            }
+            "step" => Err(shape("step FILE \"WORDS\"")),
             "open" if plain.is_empty() && quoted.len() == 1 => Ok(Self::Open { what: quoted.concat() }),
             "open" => Err(shape("open \"WHAT\"")),
             kind => Err(ProofError::Kind(kind.to_owned())),
@@ -115,6 +126,7 @@ impl fmt::Display for Proof {
             Self::Test { file, name } => write!(f, "test {file} {name}"),
             Self::Doc { file, heading, .. } => write!(f, "doc {file}#{heading}"),
             Self::Run { file, heading, command } => write!(f, "run {file}#{heading} \"{command}\""),
+            Self::Step { file, words } => write!(f, "step {file} \"{words}\""),
             Self::Open { what } => write!(f, "open \"{what}\""),
         }
     }
@@ -135,6 +147,8 @@ mod tests {
         let run =
             Proof::Run { file: text("docs/a.md"), heading: String::new(), command: text("pvecm status") };
         assert_eq!(Proof::read("run docs/a.md \"pvecm status\""), Ok(run));
+        let step = Proof::Step { file: text("integration/a.sh"), words: text("a node is lost") };
+        assert_eq!(Proof::read("step integration/a.sh \"a node is lost\""), Ok(step));
         assert_eq!(Proof::read("open \"no guests\""), Ok(Proof::Open { what: text("no guests") }));
     }
 
@@ -147,6 +161,7 @@ mod tests {
             "doc \"words\"",
             "run docs/a.md",
             "run docs/a.md \"a\" \"b\"",
+            "step integration/a.sh",
             "open",
             "open nothing",
             "open \"not closed",
