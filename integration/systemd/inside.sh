@@ -19,19 +19,20 @@ until_true() {
 }
 is() { [ "$(systemctl show --property "$2" --value "$1")" = "$3" ] || fail "$2 of $1 is not '$3'"; }
 has() { printf '%s\n' "$1" | grep -q -- "$2" || fail "no '$2' in: $1"; }
-UNITS="quorate-membershipd quorate-quorumd quorate-configd quorate-gatewayd"
 # An address that every node of a network would have.
 ip link set lo up
 ip address add 192.0.2.11/32 dev lo
 
 step "the package installs, and starts nothing before this node is configured"
 dpkg --install /quorate.deb || fail "dpkg --install"
+UNITS="$(dpkg --listfiles quorate | sed -n 's|^/lib/systemd/system/\(.*\)\.service$|\1|p')"
+[ "$(echo "$UNITS" | wc -l)" -ge 4 ] || fail "services are missing: $UNITS"
 systemctl start quorate.target
 for unit in $UNITS; do is $unit ActiveState inactive; is $unit UnitFileState enabled; done
 pvecm --version
 [ "$(command -v membershipd)" = /usr/sbin/membershipd ]
-systemd-analyze verify quorate.target quorate-membershipd.service quorate-quorumd.service quorate-configd.service \
-    quorate-gatewayd.service --man=no || fail "systemd-analyze verify"
+for unit in quorate.target $(for unit in $UNITS; do echo "$unit.service"; done); do set -- "$@" "$unit"; done
+systemd-analyze verify --man=no "$@" || fail "systemd-analyze verify"
 
 step "configured, all services start, and say when they are ready"
 printf 'name = "hp1"\naddress = "192.0.2.11"\n' >/etc/quorate/node.toml
