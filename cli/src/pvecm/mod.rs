@@ -19,6 +19,7 @@ mod man;
 mod netcheck;
 mod nodes;
 mod notices;
+mod qdevice;
 mod run;
 mod status;
 mod token;
@@ -76,6 +77,7 @@ pub(crate) enum Command {
     Expected(expected::Args),
     Delnode(delnode::Args),
     Doctor(doctor::Args),
+    Qdevice(qdevice::Args),
     Netcheck(netcheck::Args),
     Token(token::Args),
     Cfg(cfg::Args),

@@ -10,7 +10,7 @@ use clap::{CommandFactory, FromArgMatches};
 
 use super::{
     Cli, Command, add, apiver, cfg, completion, create, delnode, doctor, expected, guests, help, log, man,
-    netcheck, nodes, status, token,
+    netcheck, nodes, qdevice, status, token,
 };
 use crate::{
     args::Options,
@@ -71,6 +71,7 @@ const fn may_change(command: &Command) -> bool {
     match command {
         Command::Create(_) | Command::Add(_) | Command::Expected(_) | Command::Delnode(_) => true,
         Command::Token(args) => args.may_change(),
+        Command::Qdevice(args) => args.may_change(),
         Command::Cfg(args) => args.may_change(),
         _ => false,
     }
@@ -102,6 +103,7 @@ const fn name(command: &Command) -> &'static str {
         Command::Delnode(_) => "pvecm delnode",
         Command::Doctor(_) => "pvecm doctor",
         Command::Token(args) => args.name(),
+        Command::Qdevice(args) => args.name(),
         Command::Cfg(args) => args.name(),
         Command::Guests(_) => "pvecm guests",
         Command::Log(_) => "pvecm log",
@@ -121,6 +123,7 @@ async fn call(command: Command, client: &Client, out: &mut Output<'_>) -> Result
         Command::Delnode(args) => delnode::run(args, client, out).await,
         Command::Doctor(args) => doctor::run(&args, client, out).await,
         Command::Token(args) => token::run(args, client, out).await,
+        Command::Qdevice(args) => qdevice::run(args, client, out).await,
         Command::Cfg(args) => cfg::run(args, client, out).await,
         Command::Guests(args) => guests::run(&args, client, out).await,
         Command::Log(args) => log::run(args, client, out).await,
@@ -191,6 +194,7 @@ mod tests {
             "pvecm cfg ls",
             "pvecm cfg watch",
             "pvecm log",
+            "pvecm qdevice status",
             "pvecm guests",
             "pvecm doctor",
         ] {
@@ -200,6 +204,8 @@ mod tests {
         for line in [
             "pvecm create lab",
             "pvecm token create",
+            "pvecm qdevice setup 10.0.0.9",
+            "pvecm qdevice remove",
             "pvecm cfg put a",
             "pvecm cfg mkdir a",
             "pvecm cfg rm a",

@@ -71,6 +71,19 @@ impl DeviceBlock {
         }
     }
 
+    /// `pvecm qdevice status`.
+    pub(super) fn text(&self) -> String {
+        let encrypted = if self.encrypted { ", encrypted" } else { "" };
+        let mut text = format!(
+            "Arbiter:          {} port {}\nAlgorithm:        {}\nVotes:            {}\nVote:             {}{encrypted}\n",
+            self.host, self.port, self.algorithm, self.votes, self.vote
+        );
+        if !self.error.is_empty() {
+            text.push_str(&format!("Error:            {}\n", self.error));
+        }
+        text
+    }
+
     /// The device's line in a table of members, without the node id. Source: corosync-quorumtool.
     pub(super) fn line(&self) -> String {
         let name = if self.vote == "granted" {

@@ -132,6 +132,30 @@ impl Tree {
         let key = names.pop().unwrap_or_default();
         unset(&mut self.root, &names, key)
     }
+
+    /// Removes the sections at a path such as `quorum.device`, with all that is in them; says whether there was one.
+    pub fn remove_section(&mut self, path: &str) -> bool {
+        let names: Vec<&str> = path.split('.').collect();
+        remove_section(&mut self.root, &names)
+    }
+}
+
+fn remove_section(section: &mut Section, names: &[&str]) -> bool {
+    let Some((name, inner_names)) = names.split_first() else { return false };
+    let before = section.entries.len();
+    if inner_names.is_empty() {
+        section.entries.retain(|entry| !matches!(entry, Entry::Section(inner) if inner.name == *name));
+        return section.entries.len() < before;
+    }
+    let mut removed = false;
+    for entry in &mut section.entries {
+        if let Entry::Section(inner) = entry
+            && inner.name == *name
+        {
+            removed |= remove_section(inner, inner_names);
+        }
+    }
+    removed
 }
 
 fn unset(section: &mut Section, names: &[&str], key: &str) -> bool {
@@ -218,6 +242,14 @@ mod tests {
         assert_eq!(tree.bump_version().unwrap_err().reason, Reason::VersionOverflow);
         tree.unset("totem.config_version");
         assert_eq!(tree.bump_version().unwrap_err().reason, Reason::Missing);
+    }
+
+    #[test]
+    fn a_section_goes_with_all_that_is_in_it() {
+        let mut tree = Tree::parse("quorum {\n a: 1\n device {\n net {\n b: 2\n }\n }\n}\n").unwrap();
+        assert!(tree.remove_section("quorum.device"));
+        assert!(!tree.remove_section("quorum.device"));
+        assert_eq!((tree.value("quorum.a"), tree.value("quorum.device.net.b")), (Some("1"), None));
     }
 
     #[test]
