@@ -3,11 +3,9 @@
 use std::{
     fs,
     net::TcpListener,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
 };
-
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 /// Whether there is a corosync-qnetd; root, for whom scripts/install-deps installs it, cannot do without.
 pub(crate) fn is_there() -> bool {
@@ -114,30 +112,21 @@ impl Arbiter {
         output.stdout
     }
 
-    /// Gives a node the certificate of a cluster, as the arbiter's administrator signs it.
-    pub(crate) fn certify(&self, root: &quorate_daemon::Root, cluster: &str) {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut params = rcgen::CertificateParams::default();
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(rcgen::DnType::CommonName, cluster);
-        let request = self.dir.path().join("request");
-        fs::write(&request, params.serialize_request(&key).unwrap().der()).unwrap();
+    /// Its port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Signs a request in DER as its administrator does; gives the CA's certificate in PEM, and the signed one in DER.
+    pub(crate) fn sign(&self, request: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        let path = self.dir.path().join("request");
+        fs::write(&path, request).unwrap();
         let signed = self.dir.path().join("signed");
-        let (request, signed_path) = (request.display().to_string(), signed.display().to_string());
+        let (request, signed_path) = (path.display().to_string(), signed.display().to_string());
         let sign = ["-C", "-v", "1200", "-m", "103", "-i", &request, "-o", &signed_path, "-c", "QNet CA"];
         self.certutil(&sign, "");
-        let ca = String::from_utf8(self.certutil(&["-L", "-n", "QNet CA", "-a"], "")).unwrap();
-        let bundle = [ca, pem(&signed), key.serialize_pem()].join("\n");
-        fs::create_dir_all(root.qdevice_credentials().parent().unwrap()).unwrap();
-        fs::write(root.qdevice_credentials(), bundle).unwrap();
+        (self.certutil(&["-L", "-n", "QNet CA", "-a"], ""), fs::read(&signed).unwrap())
     }
-}
-
-/// A certificate in DER as PEM.
-fn pem(path: &Path) -> String {
-    let text = STANDARD.encode(fs::read(path).unwrap());
-    let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap()).collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
 impl Drop for Arbiter {
