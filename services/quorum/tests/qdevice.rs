@@ -1,5 +1,7 @@
 //! quorumd with a real arbiter: two nodes, whose rings the test forms, and corosync-qnetd.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests: a failure ends the test")]
+
 mod support;
 
 use std::fs;

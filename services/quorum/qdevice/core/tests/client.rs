@@ -1,5 +1,7 @@
 //! The client against a scripted arbiter: what it says in which order, and what counts when.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests: a failure ends the test")]
+
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;

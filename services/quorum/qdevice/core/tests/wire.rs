@@ -1,6 +1,8 @@
 //! The wire: what `corosync-qdevice` 3.0.3 and `corosync-qnetd` 3.0.3 said to each other on 2026-11-24 reads as it was
 //! meant; whatever else is read does no harm.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests: a failure ends the test")]
+
 use proptest::{collection::vec, option, prelude::*};
 use qdevice_core::{
     Algorithm, Frames, Kind, Message, NodeState, TieBreaker,
