@@ -20,6 +20,7 @@ use quorate_proto::{
     gateway::v1::{
         cluster_service_client::ClusterServiceClient, diagnostics_service_client::DiagnosticsServiceClient,
     },
+    guest::v1::guest_service_client::GuestServiceClient,
     membership::v1::membership_service_client::MembershipServiceClient,
     quorum::v1::quorum_service_client::QuorumServiceClient,
 };
@@ -91,6 +92,12 @@ impl Client {
     #[must_use]
     pub fn history(&self) -> HistoryServiceClient<DaemonChannel> {
         HistoryServiceClient::new(self.channel.clone())
+    }
+
+    /// The virtual machines of this node.
+    #[must_use]
+    pub fn guests(&self) -> GuestServiceClient<DaemonChannel> {
+        GuestServiceClient::new(self.channel.clone())
     }
 
     /// The ring.

@@ -14,6 +14,7 @@
 //! - `error.rs`, `exit.rs`: what went wrong, as `error[REASON]: message` and as an exit status
 //! - `time.rs`, `number.rs`: how times, durations and numbers are read and printed
 //! - `pvecm/`: one file per command, named as it is typed
+//! - `qm/`: virtual machines
 //!
 //! Source: the `pvecm` specification (sections cited as "spec 4.6" in the files below).
 
@@ -24,4 +25,5 @@ pub mod exit;
 pub mod number;
 pub mod output;
 pub mod pvecm;
+pub mod qm;
 pub mod time;

@@ -155,7 +155,7 @@ impl Node {
         supervisor.gone(STOP).await
     }
 
-    /// Kills one daemon with SIGKILL, or the whole node: all daemons and their supervisor at once, as a power failure
+    /// Kills one daemon with SIGKILL, or the whole node: all daemons, guests and their supervisor at once, as a power failure
     /// would. Waits until they are gone.
     ///
     /// # Errors
@@ -175,6 +175,8 @@ impl Node {
         let what = format!("the end of all processes of {}", self.name());
         wait_until(&what, KILLED, || ready(self.kill_all().is_ok_and(|left| left == 0))).await?;
         self.unmount();
+        // On a machine of its own it lies in memory. That guests start by themselves once in each boot is known by it.
+        let _ = fs::remove_dir_all(self.root.run_dir().join("guests"));
         Ok(())
     }
 

@@ -36,7 +36,7 @@ impl Process {
         (names_root && process.is_running()).then_some(process)
     }
 
-    /// All processes of a node that run: its supervisor and its daemons, also those that have not written their id
+    /// All processes of a node that run: its supervisor, its daemons and its guests, also those that have not written their id
     /// down yet. The older ones first.
     pub(crate) fn all_of(root: &Path) -> Result<Vec<Self>, Error> {
         let entries = fs::read_dir("/proc").map_err(Error::file("list", "/proc"))?;
@@ -79,7 +79,7 @@ impl Process {
     }
 }
 
-/// Whether this is the command line of a node's supervisor or of one of its daemons.
+/// Whether this is the command line of a node's supervisor, of one of its daemons or of a guest.
 fn is_of_node(command: &[u8], root: &Path) -> bool {
     let mut words = command.split(|byte| *byte == 0).peekable();
     let is_ip = words.peek().is_some_and(|word| *word == b"ip");
@@ -89,7 +89,12 @@ fn is_of_node(command: &[u8], root: &Path) -> bool {
     let is_ours = name.is_some_and(|name| {
         quorate_node::DAEMONS.into_iter().chain([quorate_node::NAME]).any(|own| own.as_bytes() == name)
     });
-    is_ours && words.any(|word| word == root.as_os_str().as_encoded_bytes())
+    let is_guest = name.is_some_and(|name| name.starts_with(b"qemu-system"));
+    // A guest's control socket lies below the root.
+    let socket = [b"unix:", root.as_os_str().as_encoded_bytes(), b"/run/"].concat();
+    words.any(|word| {
+        is_ours && word == root.as_os_str().as_encoded_bytes() || is_guest && word.starts_with(&socket)
+    })
 }
 
 /// Waits until a condition holds for which the operating system has no event.
@@ -152,6 +157,10 @@ mod tests {
         assert!(is_hp1("/bin/quorate-node --root /tmp/q/hp1 --bin-dir /bin"));
         assert!(is_hp1("membershipd --root /tmp/q/hp1"));
         assert!(is_hp1("ip netns exec quorate-1-hp1 /bin/quorate-node --root /tmp/q/hp1"));
+        assert!(is_hp1("qemu-system-x86_64 -qmp unix:/tmp/q/hp1/run/quorate/guests/100/qmp.sock,server=on"));
+        assert!(!is_hp1(
+            "qemu-system-x86_64 -qmp unix:/tmp/q/hp10/run/quorate/guests/100/qmp.sock,server=on"
+        ));
         assert!(!is_hp1("membershipd --root /tmp/q/hp10"));
         assert!(!is_hp1("ls /bin/membershipd /tmp/q/hp1"));
         assert!(!is_hp1("ip netns exec quorate-1-hp1 pvecm --root /tmp/q/hp1"));

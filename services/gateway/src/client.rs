@@ -21,7 +21,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 /// The daemons behind the gateway, in the order in which they depend on each other.
 pub const DAEMONS: [&str; 3] = ["membershipd", "quorumd", "configd"];
 /// Daemons to which calls pass, and without which the node is whole all the same: nothing of the cluster depends on them.
-pub const BESIDES: [&str; 1] = ["migrationd"];
+pub const BESIDES: [&str; 2] = ["guestd", "migrationd"];
 
 /// Deadline of calls that only read another daemon's memory.
 pub const READ: Duration = quorate_daemon::client::DEADLINE;
@@ -109,6 +109,9 @@ pub fn daemon_of(service: &str) -> Option<&'static str> {
         "quorate.migration.v1.MigrationService" | "quorate.migration.v1.MigrationPeerService" => {
             Some("migrationd")
         }
+        "quorate.guest.v1.GuestService"
+        | "quorate.guest.v1.MigrationSupportService"
+        | "quorate.guest.v1.StorageService" => Some("guestd"),
         _ => None,
     }
 }

@@ -22,7 +22,11 @@ impl Process {
         let descriptor = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
         let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let is_it = command.split(|byte| *byte == 0).any(|word| word == mark.as_bytes());
-        let descriptor = AsyncFd::register_with_interest(descriptor, Interest::READABLE).ok()?;
+        #[expect(
+            deprecated,
+            reason = "an OwnedFd keeps its descriptor valid; what replaces it needs unsafe code"
+        )]
+        let descriptor = AsyncFd::with_interest(descriptor, Interest::READABLE).ok()?;
         is_it.then(|| Self { pid: pid.unsigned_abs(), descriptor })
     }
 
