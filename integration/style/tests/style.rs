@@ -35,9 +35,7 @@ const FORBIDDEN_DEPENDENCIES: [&str; 8] =
     ["tokio", "tonic", "nix", "socket2", "rand", "rocksdb", "quorate-daemon", "quorate-proto"];
 
 /// The daemons' crates and folders: none may link another.
-const SERVICES: [&str; 7] = [
-    "membership", "quorum", "config-store", "gateway", "guest", "migration", "node",
-];
+const SERVICES: [&str; 7] = ["membership", "quorum", "config-store", "gateway", "guest", "migration", "node"];
 
 fn all(ending: &str) -> Vec<Source> {
     sources(ending).expect("the sources can be read")
