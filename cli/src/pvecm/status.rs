@@ -16,7 +16,7 @@ use serde::Serialize;
 use tonic::Code;
 
 use super::{
-    notices,
+    notices::{self, Transmitting},
     view::{self, ClusterBlock, DeviceBlock, Member, Missing, RingBlock},
 };
 use crate::{
@@ -68,6 +68,8 @@ struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     qdevice: Option<DeviceBlock>,
     ring: RingBlock,
+    /// Nodes that were removed and still send packets to this node.
+    removed_transmitting: Vec<Transmitting>,
 }
 
 /// The block "Quorum information".
@@ -132,10 +134,12 @@ pub(super) async fn run(args: &Args, client: &Client, out: &mut Output<'_>) -> R
             return Err(error);
         }
     };
-    let notices: Vec<String> = notices::of_override(&votes).into_iter().collect();
-    let status = Status::new(&ring, votes, &ZonedDateTime::now());
+    let overridden = notices::of_override(&votes);
+    let mut status = Status::new(&ring, votes, &ZonedDateTime::now());
+    status.removed_transmitting = notices::transmitting(client, &ring).await;
     out.answer(&status, || status.text(args.layout))?;
-    notices.iter().for_each(|notice| remark("note", notice));
+    overridden.iter().for_each(|notice| remark("note", notice));
+    status.removed_transmitting.iter().for_each(|node| remark("warning", &node.text()));
     configuration_notes(client).await;
     Ok(if status.quorum.quorate { Exit::Success } else { Exit::NotQuorate })
 }
@@ -200,6 +204,7 @@ impl Status {
             missing,
             qdevice: votes.device.as_ref().map(DeviceBlock::new),
             ring: RingBlock::new(ring),
+            removed_transmitting: Vec::new(),
         }
     }
 

@@ -79,6 +79,10 @@ async fn a_removed_node_that_starts_again_changes_nothing() {
     })
     .await;
 
+    let said = cli::pvecm(rest[0], &["status"]).await;
+    assert!(said.err.contains("removed node transmitting: 'hp4'"), "{}", said.err);
+    assert!(said.out.contains("Nodes:            3\n"), "{}", said.out);
+
     let after = ring(rest[0]).await;
     assert_eq!(after.ring, present.ring, "no new ring was formed");
     assert_eq!(after.counters["gather_entered"], present.counters["gather_entered"]);

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use quorate_proto::gateway::v1::{
     AdmitNodeRequest, AdmitNodeResponse, ConfirmNodeRequest, ConfirmNodeResponse, CreateClusterRequest,
     CreateClusterResponse, CreateTokenRequest, CreateTokenResponse, GetClusterRequest, GetClusterResponse,
-    GetNodeRequest, GetNodeResponse, JoinClusterRequest, JoinClusterResponse, ListTokensRequest,
-    ListTokensResponse, OverrideVotesRequest, OverrideVotesResponse, RemoveNodeRequest, RemoveNodeResponse,
-    RevokeTokenRequest, RevokeTokenResponse, WithdrawNodeRequest, WithdrawNodeResponse,
-    cluster_service_server::ClusterService,
+    GetNodeRequest, GetNodeResponse, JoinClusterRequest, JoinClusterResponse, ListRemovedNodesRequest,
+    ListRemovedNodesResponse, ListTokensRequest, ListTokensResponse, OverrideVotesRequest,
+    OverrideVotesResponse, RemoveNodeRequest, RemoveNodeResponse, RevokeTokenRequest, RevokeTokenResponse,
+    WithdrawNodeRequest, WithdrawNodeResponse, cluster_service_server::ClusterService,
 };
 use quorate_types::NodeName;
 use tokio::sync::mpsc;
@@ -24,7 +24,8 @@ use crate::{
     auth::{Caller, PresentedToken},
     health::NodeHealth,
     life_cycle::{
-        ThisNode, admit, confirm, create, expected, join, progress::Progress, remove, token, view, withdraw,
+        ThisNode, admit, confirm, create, expected, join, progress::Progress, remove, removed, token, view,
+        withdraw,
     },
     roster::Roster,
 };
@@ -182,6 +183,14 @@ impl ClusterService for Cluster {
         let caller = caller_of(&request);
         let request = request.into_inner();
         self.finish(async move |node| expected::expect(&node, &caller, &request).await).await
+    }
+
+    async fn list_removed_nodes(
+        &self,
+        _request: Request<ListRemovedNodesRequest>,
+    ) -> Result<Response<ListRemovedNodesResponse>, Status> {
+        let nodes = removed::list(&self.node).await?;
+        Ok(Response::new(ListRemovedNodesResponse { nodes }))
     }
 
     async fn get_cluster(

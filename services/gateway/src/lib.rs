@@ -84,7 +84,12 @@ use crate::{
     grpc::Cluster,
     health::NodeHealth,
     identity::IdentityStore,
-    life_cycle::{ThisNode, join::pending, ready::Patience},
+    life_cycle::{
+        ThisNode,
+        join::pending,
+        ready::Patience,
+        removed::{self, Transmitting},
+    },
     listen::Port,
     roster::Roster,
 };
@@ -186,6 +191,8 @@ impl Gateway {
             tasks.spawn("metrics", serve::metrics(self.metrics, port, shutdown.clone()));
         }
         tasks.spawn("identity", follow_identity(self.node.clone(), self.tls, shutdown.clone()));
+        let transmitting = Transmitting::register(&self.daemon.metrics);
+        tasks.spawn("removed-nodes", removed::watch(self.node.clone(), transmitting, shutdown.clone()));
         tasks.spawn("upkeep", look_after(self.node, shutdown.clone()));
         tasks.spawn("operations", operations(self.running, shutdown));
         tasks.run().await

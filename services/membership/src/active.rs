@@ -15,6 +15,7 @@ use membership_core::{
         message::{Packet, decode},
     },
     stack::{Input, Output, Stack, StackConfig, StackStatus},
+    strangers::Stranger,
 };
 use quorate_types::NodeId;
 
@@ -26,7 +27,7 @@ use crate::{
     error::Error,
     ring_id_file::RingIdFile,
     transport::Transport,
-    view::{ConfigurationEvent, MemberView, UpSnapshot},
+    view::{ConfigurationEvent, MemberView, StrangerView, UpSnapshot},
 };
 
 /// What is remembered of a node that was seen.
@@ -326,7 +327,16 @@ impl ActiveRing {
             backlog: self.stack.ring_stats().backlog,
             counters: counters::counters(self.stack.ring_stats()),
             dropped,
+            strangers: self.strangers(now),
         }
+    }
+
+    fn strangers(&self, now: Instant) -> Vec<StrangerView> {
+        let view = |(address, it): (_, Stranger)| {
+            let silence = now.saturating_duration_since(it.last);
+            StrangerView { address, packets: it.packets, silence }
+        };
+        self.transport.strangers().iter().map(view).collect()
     }
 
     fn member_view(&self, member: &crate::config::MemberConfig, status: &StackStatus) -> MemberView {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, SystemTime},
 };
 
@@ -119,6 +119,17 @@ pub struct PingView {
     pub downs: u64,
 }
 
+/// Somebody who sends from an address that is not configured.
+#[derive(Debug, Clone, Copy)]
+pub struct StrangerView {
+    /// The address.
+    pub address: IpAddr,
+    /// Datagrams that were dropped.
+    pub packets: u64,
+    /// Since the last one.
+    pub silence: Duration,
+}
+
 /// Everything about a ring that is up.
 #[derive(Debug, Clone)]
 pub struct UpSnapshot {
@@ -156,6 +167,8 @@ pub struct UpSnapshot {
     pub counters: BTreeMap<String, u64>,
     /// Dropped packets by reason.
     pub dropped: BTreeMap<String, u64>,
+    /// Who sends from an address that is not configured.
+    pub strangers: Vec<StrangerView>,
 }
 
 /// The view, and the rest if the ring is up.

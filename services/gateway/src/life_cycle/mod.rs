@@ -6,6 +6,7 @@
 //! | `join.rs`, `join/*.rs` | this node becomes a member of a cluster, or everything is as before |
 //! | `admit.rs`, `confirm.rs`, `withdraw.rs` | what a member does for a joining node |
 //! | `remove.rs`, `remove/*.rs` | a member removes another one |
+//! | `removed.rs` | whether nodes that were removed still send |
 //! | `rekey.rs` | a new key for the ring |
 //! | `expected.rs` | the override of the expected votes |
 //! | `token.rs` | join tokens: issue, list, revoke |
@@ -36,6 +37,7 @@ pub mod progress;
 pub mod ready;
 pub mod rekey;
 pub mod remove;
+pub mod removed;
 pub mod space;
 pub mod token;
 pub mod view;

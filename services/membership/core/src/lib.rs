@@ -8,6 +8,7 @@
 //! - [`cpg`] keeps process groups; [`cmap`] and [`cfg`](mod@cfg) are corosync's two small services
 //! - [`knet`] keeps the encrypted links that the packets travel over
 //! - [`feature`] finds out what all members can do beyond corosync, such as notice a loss sooner
+//! - [`strangers`] remembers who sends without being configured
 //! - [`stack`] is all of it: the only module that a driver or a simulator talks to
 //!
 //! Nothing in here opens a socket or a file, reads a clock, starts a thread or draws a random
@@ -26,4 +27,5 @@ pub mod pg;
 pub mod service;
 pub mod srp;
 pub mod stack;
+pub mod strangers;
 pub mod sync;

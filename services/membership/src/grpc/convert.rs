@@ -15,7 +15,7 @@ use quorate_types::NodeId;
 
 use crate::{
     handle::ServiceEvent,
-    view::{LinkView, RingSnapshot, UpSnapshot},
+    view::{LinkView, RingSnapshot, StrangerView, UpSnapshot},
 };
 
 pub(super) fn status(snapshot: RingSnapshot, node_name: &str) -> GetStatusResponse {
@@ -43,6 +43,7 @@ pub(super) fn status(snapshot: RingSnapshot, node_name: &str) -> GetStatusRespon
         response.fast_detection = up.fast_detection;
         response.counters = up.counters.into_iter().collect();
         response.dropped = up.dropped.into_iter().collect();
+        response.strangers = up.strangers.into_iter().map(stranger).collect();
     }
     response
 }
@@ -54,6 +55,14 @@ fn state(state: StateName) -> RingState {
         StateName::Gather => RingState::Gather,
         StateName::Commit => RingState::Commit,
         StateName::Recovery => RingState::Recovery,
+    }
+}
+
+fn stranger(stranger: StrangerView) -> proto::Stranger {
+    proto::Stranger {
+        address: stranger.address.to_string(),
+        packets: stranger.packets,
+        silence: stranger.silence.try_into().ok(),
     }
 }
 

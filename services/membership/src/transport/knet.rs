@@ -19,6 +19,7 @@ use corosync_conf::{Cipher, Hash, LinkMode, Protection, Totem};
 use membership_core::{
     knet::{self, CheckedConfig, CryptoConfig, Input, Key, LinkSettings, Links, Output, Recipients},
     srp::Destination,
+    strangers::Strangers,
 };
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use quorate_types::NodeId;
@@ -471,6 +472,10 @@ impl Knet {
                 })
             });
         views.collect()
+    }
+
+    pub(super) fn strangers(&self) -> &Strangers {
+        self.links.strangers()
     }
 
     pub(super) fn dropped(&self) -> Vec<(&'static str, u64)> {

@@ -23,7 +23,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use membership_core::srp::Destination;
+use membership_core::{srp::Destination, strangers::Strangers};
 use quorate_types::NodeId;
 
 use self::{knet::Knet, multicast::Multicast, peers::Peers, udpu::Udpu};
@@ -193,6 +193,15 @@ impl Transport {
                 pings: None,
             })
             .collect()
+    }
+
+    /// Who sends from an address that is not configured.
+    pub(crate) fn strangers(&self) -> &Strangers {
+        match &self.wire {
+            Wire::Knet(knet) => knet.strangers(),
+            Wire::Udpu(udpu) => udpu.peers().strangers(),
+            Wire::Multicast(multicast) => multicast.peers().strangers(),
+        }
     }
 
     /// Datagrams dropped before the ring saw them, by reason.

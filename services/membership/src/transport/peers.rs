@@ -6,6 +6,7 @@ use std::{
     time::Instant,
 };
 
+use membership_core::strangers::Strangers;
 use quorate_types::NodeId;
 
 /// What went over the link to one node.
@@ -50,6 +51,7 @@ pub(super) struct Peers {
     by_address: BTreeMap<IpAddr, NodeId>,
     /// Datagrams from addresses that are not configured.
     unlisted: u64,
+    strangers: Strangers,
 }
 
 impl Peers {
@@ -61,6 +63,7 @@ impl Peers {
             self.peers.insert(node, Peer { address, counters });
         }
         self.by_address = peers.iter().map(|(&node, address)| (address.ip(), node)).collect();
+        peers.values().for_each(|address| self.strangers.forget(address.ip()));
     }
 
     /// The node that sends from `from`, with the datagram counted. Only the address counts, as with
@@ -69,6 +72,7 @@ impl Peers {
         let node = self.by_address.get(&from.ip()).copied();
         let Some(peer) = node.and_then(|node| self.peers.get_mut(&node)) else {
             self.unlisted += 1;
+            self.strangers.heard(now, from.ip());
             return None;
         };
         peer.counters.rx_packets += 1;
@@ -87,6 +91,11 @@ impl Peers {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (NodeId, &Peer)> {
         self.peers.iter().map(|(&node, peer)| (node, peer))
+    }
+
+    /// Who sends from an address that is not configured.
+    pub(super) fn strangers(&self) -> &Strangers {
+        &self.strangers
     }
 
     /// Datagrams dropped because their source address is not configured.

@@ -71,6 +71,7 @@ pub use self::{
     stats::{Direction, Drop, Latency, LinkStats, Stats, Traffic},
 };
 use self::{host::Host, link::Link, routes::Routes, slots::Slots};
+use crate::strangers::Strangers;
 
 /// This node's links to all others: one input, then drain all outputs, in order.
 #[derive(Debug)]
@@ -87,6 +88,7 @@ pub struct Links {
     data_mtu: usize,
     outputs: VecDeque<Output>,
     stats: Stats,
+    strangers: Strangers,
     deadline: Option<Instant>,
     /// The deadline must be reckoned anew.
     deadline_moved: bool,
@@ -115,6 +117,7 @@ impl Links {
             data_mtu: 1,
             outputs: VecDeque::new(),
             stats: Stats::default(),
+            strangers: Strangers::default(),
             deadline: None,
             deadline_moved: true,
             config: config.clone(),
@@ -206,6 +209,12 @@ impl Links {
         let incomplete = self.hosts.values().map(|host| host.reassembly.given_up()).sum::<u64>();
         let reassembly_bytes = self.hosts.values().map(|host| host.reassembly.bytes()).sum();
         Stats { incomplete: self.stats.incomplete + incomplete, reassembly_bytes, ..self.stats.clone() }
+    }
+
+    /// Who sends from an address that is not configured.
+    #[must_use]
+    pub fn strangers(&self) -> &Strangers {
+        &self.strangers
     }
 
     /// The counters of each link, by host and link.

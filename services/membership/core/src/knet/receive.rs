@@ -47,6 +47,7 @@ impl Links {
     ) -> Result<(), Drop> {
         let listed = &self.config.listed;
         if self.config.config.block_unlisted_ips && !listed.contains(&(link, from.ip().to_canonical())) {
+            self.strangers.heard(now, from.ip());
             return Err(Drop::UnlistedAddress);
         }
         let length = datagram.len();

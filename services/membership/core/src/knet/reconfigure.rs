@@ -16,6 +16,7 @@ impl Links {
         let me = self.config.me;
         self.config = CheckedConfig { me, ..config };
         let wanted = self.config.config.hosts.clone();
+        wanted.values().flat_map(|links| links.values()).for_each(|at| self.strangers.forget(at.ip()));
         let gone = self.hosts.keys().filter(|node| !wanted.contains_key(node)).copied();
         for node in gone.collect::<Vec<_>>() {
             self.remove_links(node, |_, _| true);
