@@ -36,11 +36,25 @@ async fn all_have_a_new_key(nodes: &[&Node], old: &[u8]) {
     assert!(keys.windows(2).all(|pair| pair[0] == pair[1]), "the members have one key");
 }
 
+/// What the document shows of a cluster of four.
+async fn all_four_are_shown(node: &Node) {
+    let nodes = cli::done(node, &["nodes"]).await;
+    let table = "         1          1 hp1 (local)\n         2          1 hp2\n         3          1 hp3\n         4          1 hp4\n";
+    assert!(nodes.ends_with(table), "{nodes}");
+    let status = cli::done(node, &["status"]).await;
+    for line in
+        ["Nodes:            4\n", "Expected votes:   4\n", "Highest expected: 4\n", "Quorum:           3  \n"]
+    {
+        assert!(status.contains(line), "{line} is not in {status}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removed_node_that_starts_again_changes_nothing() {
     let lab = Lab::cluster(4).await;
     let (rest, gone) = ([lab.node(1), lab.node(2), lab.node(3)], lab.node(4));
     let old_key = fs::read(gone.root().authkey()).expect("there is a key");
+    all_four_are_shown(rest[0]).await;
     cli::put(rest[0], "nodes/hp4/lxc/104.conf", "cores: 1\n").await;
     cli::put(rest[0], "priv/authorized_keys", "ssh-rsa AAAA root@hp1\nssh-rsa BBBB root@hp4\n").await;
     gone.kill(None).await.expect("it runs");
@@ -106,4 +120,37 @@ async fn a_node_that_is_removed_while_it_runs_is_out_and_never_reads_the_new_key
     wait::votes_until(gone, "hp3 is alone and knows it", |votes| votes.ring_present && !votes.quorate).await;
     let key = cli::pvecm(gone, &["cfg", "get", "priv/corosync.key"]).await;
     assert_ne!(key.code, Some(0), "it read {}", key.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_quorum_nothing_is_removed_until_the_votes_are_overridden_which_ends_by_itself() {
+    let lab = Lab::cluster(2).await;
+    let (survivor, gone) = (lab.node(1), lab.node(2));
+    gone.kill(None).await.expect("it runs");
+    wait::votes_until(survivor, "hp2 is missed", |votes| votes.ring_present && !votes.quorate).await;
+    let refused = cli::pvecm(survivor, &["delnode", "hp2"]).await;
+    assert!(refused.code == Some(255) && refused.err.contains("NOT_QUORATE"), "{}", refused.err);
+    let dry = cli::done(survivor, &["expected", "1", "--dry-run"]).await;
+    assert!(dry.contains("this part would be quorate\nmissing: hp2\n"), "{dry}");
+
+    cli::done(survivor, &["expected", "1", "--for", "4s"]).await;
+    let shown = cli::pvecm(survivor, &["status"]).await;
+    assert!(shown.code != Some(0) || shown.err.contains("overridden to 1 until"), "{}", shown.err);
+    wait::votes_until(survivor, "the override has expired", |votes| {
+        votes.ring_present && !votes.quorate && votes.expected_votes == 2 && votes.expected_override.is_none()
+    })
+    .await;
+
+    // A script, which nobody asks: the two commands of the document, one right after the other.
+    cli::done(survivor, &["expected", "1"]).await;
+    cli::done(survivor, &["delnode", "hp2"]).await;
+
+    lab.settled(&[survivor]).await;
+    let votes = wait::votes_until(survivor, "one vote is expected", |votes| votes.expected_votes == 1).await;
+    assert_eq!(votes.expected_override, None, "the new configuration says what to expect");
+    let log = cli::done(survivor, &["log"]).await;
+    assert!(log.contains("expected votes set to 1 on 'hp1' by local user"), "{log}");
+    assert!(log.contains("node 'hp2' (id 2) removed"), "{log}");
+    let notes = cli::done(survivor, &["cfg", "get", "priv/quorate/overrides.log"]).await;
+    assert_eq!(notes.lines().count(), 2, "{notes}");
 }
