@@ -104,6 +104,14 @@ pub enum Error {
     /// Nobody said yes.
     #[error("this was not confirmed, nothing was changed")]
     NotConfirmed,
+    /// The key of the ring cannot be written.
+    #[error("cannot write a key to {}", path.display())]
+    WriteKey {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The answer cannot be printed.
     #[error("cannot write the answer")]
     WriteOutput(#[from] io::Error),
@@ -203,9 +211,13 @@ impl Error {
             Self::NotConfirmed => report(
                 "NOT_CONFIRMED",
                 vec![
-                    "next: answer yes on a terminal, or give --force; --dry-run shows what would change"
+                    "next: answer what is asked on a terminal, or give --force (expected: --yes); --dry-run shows what would change"
                         .into(),
                 ],
+            ),
+            Self::WriteKey { .. } => report(
+                "WRITE_OUTPUT",
+                [causes(self), vec!["a key that exists is never overwritten: move it away first".into()]].concat(),
             ),
             Self::WriteOutput(_) => report("WRITE_OUTPUT", causes(self)),
             Self::Probe { .. } => report("PROBE", causes(self)),

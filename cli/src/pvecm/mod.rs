@@ -13,6 +13,7 @@ mod expected;
 mod global;
 mod guests;
 mod help;
+mod keygen;
 mod links;
 mod log;
 mod man;
@@ -23,6 +24,7 @@ mod qdevice;
 mod run;
 mod status;
 mod token;
+mod updatecerts;
 mod view;
 
 pub use global::Global;
@@ -83,6 +85,8 @@ pub(crate) enum Command {
     Cfg(cfg::Args),
     Guests(guests::Args),
     Log(log::Args),
+    Keygen(keygen::Args),
+    Updatecerts(updatecerts::Args),
     Apiver(apiver::Args),
     Completion(completion::Args),
     Man(man::Args),

@@ -1,7 +1,15 @@
 //! `pvecm nodes`: the members with their votes and names. Source: spec 4.7.
 
+use quorate_proto::gateway::v1::GetClusterRequest;
+
 use super::view::{self, DeviceBlock, Member};
-use crate::{client::Client, error::Error, exit::Exit, output::Output};
+use crate::{
+    client::Client,
+    error::Error,
+    exit::Exit,
+    output::{Output, remark},
+    time::{local, timestamp},
+};
 
 /// Lists the members of the present ring with their votes and names.
 ///
@@ -14,9 +22,13 @@ Examples:
   pvecm nodes -o json
 
 Exit status: 0, quorate or not; 1 if there is no ring, or the daemons cannot be reached.")]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Also tell, on standard error, when each node's certificate ends
+    #[arg(long, short)]
+    verbose: bool,
+}
 
-pub(super) async fn run(_args: &Args, client: &Client, out: &mut Output<'_>) -> Result<Exit, Error> {
+pub(super) async fn run(args: &Args, client: &Client, out: &mut Output<'_>) -> Result<Exit, Error> {
     let votes = view::quorum_status(client).await?;
     if votes.ring.is_none() || view::members(&votes).is_empty() {
         return Err(Error::NoRing { reason: votes.reason });
@@ -24,7 +36,21 @@ pub(super) async fn run(_args: &Args, client: &Client, out: &mut Output<'_>) -> 
     let members = view::members(&votes);
     let device = votes.device.as_ref().map(DeviceBlock::new);
     out.answer(&members, || text(&members, device.as_ref()))?;
+    if args.verbose {
+        certificates(client).await?;
+    }
     Ok(Exit::Success)
+}
+
+/// When the certificates of all nodes end.
+async fn certificates(client: &Client) -> Result<(), Error> {
+    let answer = client.cluster().get_cluster(client.request(GetClusterRequest {})).await;
+    for node in answer.map_err(client.failure())?.into_inner().nodes {
+        let end = timestamp(node.certificate_expires.as_ref());
+        let end = end.map_or_else(|| "not published".to_owned(), |end| format!("good until {}", local(end)));
+        remark("certificate", &format!("{}: {end}", node.name));
+    }
+    Ok(())
 }
 
 /// The table, with an empty line before it.

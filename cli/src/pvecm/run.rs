@@ -9,8 +9,8 @@ use std::{
 use clap::{CommandFactory, FromArgMatches};
 
 use super::{
-    Cli, Command, add, apiver, cfg, completion, create, delnode, doctor, expected, guests, help, log, man,
-    netcheck, nodes, qdevice, status, token,
+    Cli, Command, add, apiver, cfg, completion, create, delnode, doctor, expected, guests, help, keygen, log, man,
+    netcheck, nodes, qdevice, status, token, updatecerts,
 };
 use crate::{
     args::Options,
@@ -69,7 +69,11 @@ fn exit_on_failure(command: &Command) -> Exit {
 /// Whether the command may change something.
 const fn may_change(command: &Command) -> bool {
     match command {
-        Command::Create(_) | Command::Add(_) | Command::Expected(_) | Command::Delnode(_) => true,
+        Command::Create(_)
+        | Command::Add(_)
+        | Command::Updatecerts(_)
+        | Command::Expected(_)
+        | Command::Delnode(_) => true,
         Command::Token(args) => args.may_change(),
         Command::Qdevice(args) => args.may_change(),
         Command::Cfg(args) => args.may_change(),
@@ -82,6 +86,7 @@ fn run(cli: Cli) -> Result<Exit, Error> {
     let mut out = Output::new(cli.global.output, &mut stdout);
     match cli.command {
         Command::Apiver(args) => apiver::run(&args, &mut out),
+        Command::Keygen(args) => keygen::run(&args),
         Command::Completion(args) => completion::run(&args, &mut out),
         Command::Man(args) => man::run(&args, &mut out),
         Command::Help(args) => help::run(&args, &mut out),
@@ -108,6 +113,8 @@ const fn name(command: &Command) -> &'static str {
         Command::Guests(_) => "pvecm guests",
         Command::Log(_) => "pvecm log",
         Command::Netcheck(_) => "pvecm netcheck",
+        Command::Keygen(_) => "pvecm keygen",
+        Command::Updatecerts(_) => "pvecm updatecerts",
         Command::Apiver(_) | Command::Completion(_) | Command::Man(_) | Command::Help(_) => "pvecm",
     }
 }
@@ -127,6 +134,8 @@ async fn call(command: Command, client: &Client, out: &mut Output<'_>) -> Result
         Command::Cfg(args) => cfg::run(args, client, out).await,
         Command::Guests(args) => guests::run(&args, client, out).await,
         Command::Log(args) => log::run(args, client, out).await,
+        Command::Updatecerts(args) => updatecerts::run(&args, client, out).await,
+        Command::Keygen(args) => keygen::run(&args),
         Command::Apiver(args) => apiver::run(&args, out),
         Command::Completion(args) => completion::run(&args, out),
         Command::Man(args) => man::run(&args, out),

@@ -71,6 +71,7 @@ const RULES: &[(&str, &[(&str, Rule)])] = {
                 ("WithdrawNode", NodeCertificate),
                 ("RemoveNode", LocalOrNodeCertificate),
                 ("OverrideVotes", Local),
+                ("UpdateCertificates", Local),
                 ("ListRemovedNodes", LocalOrNodeCertificate),
                 ("GetCluster", AnyAuthenticated),
                 ("GetNode", LocalOrNodeCertificate),

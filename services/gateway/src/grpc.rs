@@ -11,7 +11,8 @@ use quorate_proto::gateway::v1::{
     GetNodeRequest, GetNodeResponse, JoinClusterRequest, JoinClusterResponse, ListRemovedNodesRequest,
     ListRemovedNodesResponse, ListTokensRequest, ListTokensResponse, OverrideVotesRequest,
     OverrideVotesResponse, RemoveNodeRequest, RemoveNodeResponse, RevokeTokenRequest, RevokeTokenResponse,
-    WithdrawNodeRequest, WithdrawNodeResponse, cluster_service_server::ClusterService,
+    UpdateCertificatesRequest, UpdateCertificatesResponse, WithdrawNodeRequest, WithdrawNodeResponse,
+    cluster_service_server::ClusterService,
 };
 use quorate_types::NodeName;
 use tokio::sync::mpsc;
@@ -28,6 +29,7 @@ use crate::{
         withdraw,
     },
     roster::Roster,
+    upkeep,
 };
 
 /// Steps of a join that may wait for a slow reader: more than a join has.
@@ -183,6 +185,14 @@ impl ClusterService for Cluster {
         let caller = caller_of(&request);
         let request = request.into_inner();
         self.finish(async move |node| expected::expect(&node, &caller, &request).await).await
+    }
+
+    async fn update_certificates(
+        &self,
+        request: Request<UpdateCertificatesRequest>,
+    ) -> Result<Response<UpdateCertificatesResponse>, Status> {
+        let force = request.into_inner().force;
+        self.finish(async move |node| upkeep::update(&node, force).await).await
     }
 
     async fn list_removed_nodes(

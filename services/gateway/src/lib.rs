@@ -24,6 +24,7 @@
 //! | `grpc.rs`, `life_cycle/` | ClusterService and what it does |
 //! | `diagnosis/` | DiagnosticsService: what is wrong with the nodes |
 //! | `member.rs`, `tree.rs`, `batch.rs` | another node's gateway; the replicated tree; changes of it that go together |
+//! | `certificate.rs` | how long this node's certificate is good |
 //! | `upkeep.rs` | what a member keeps true by itself |
 //! | `refusal.rs` | how failed checks become one status |
 //!
@@ -34,6 +35,7 @@ pub mod auth;
 pub mod batch;
 pub mod ca;
 pub mod caller;
+pub mod certificate;
 pub mod client;
 pub mod diagnosis;
 pub mod door;
@@ -191,6 +193,7 @@ impl Gateway {
             tasks.spawn("metrics", serve::metrics(self.metrics, port, shutdown.clone()));
         }
         tasks.spawn("identity", follow_identity(self.node.clone(), self.tls, shutdown.clone()));
+        certificate::register(&self.daemon.metrics, self.node.identity.subscribe());
         let transmitting = Transmitting::register(&self.daemon.metrics);
         tasks.spawn("removed-nodes", removed::watch(self.node.clone(), transmitting, shutdown.clone()));
         tasks.spawn("upkeep", look_after(self.node, shutdown.clone()));

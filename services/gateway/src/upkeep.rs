@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use quorate_proto::config::v1::get_status_response::State;
+use quorate_proto::{config::v1::get_status_response::State, gateway::v1::UpdateCertificatesResponse};
 use rustls_pki_types::CertificateDer;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +14,8 @@ use tonic::Status;
 
 use crate::{
     ca::{self, ClusterCa},
-    life_cycle::{ThisNode, create, ready, rekey},
+    life_cycle::{ThisNode, conf, create, ready, rekey},
+    refusal::prefixed,
     tree::{self, CA_CERTIFICATE, CA_KEY},
 };
 
@@ -48,6 +49,26 @@ pub async fn run(node: Arc<ThisNode>, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
         }
     }
+}
+
+/// Does now what [`run`] does from time to time; with `force` the certificate is renewed in any case.
+///
+/// # Errors
+/// FAILED_PRECONDITION, reason `NOT_IN_CLUSTER` or `NOT_QUORATE`; ABORTED while this node joins; what configd says.
+pub async fn update(node: &ThisNode, force: bool) -> Result<UpdateCertificatesResponse, Status> {
+    let what = "cannot update this node's certificate";
+    let before = node.identity.current();
+    let Some(authority) = before.ca() else { return Err(conf::not_in_cluster(what)) };
+    node.require_quorum(what).await?;
+    if force {
+        let _busy = node.begin(what)?;
+        let renewed = renew(node, authority).await.map_err(|status| prefixed(what, &status))?;
+        keep(node, &tree::certificate_path(node.name.as_str()), renewed).await?;
+    }
+    look_after(node).await.map_err(|status| prefixed(what, &status))?;
+    let now = node.identity.current();
+    let renewed = now.chain.first() != before.chain.first();
+    Ok(UpdateCertificatesResponse { expires: Some(now.facts.not_after.into()), renewed })
 }
 
 /// Puts in order what is not; `false` if that is not possible now.

@@ -10,7 +10,14 @@ use tonic::{Code, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use super::{ThisNode, ready, token};
-use crate::{absent, client::DAEMONS, health::NodeHealth, roster::Roster};
+use crate::{
+    absent,
+    ca::{self, CertificateFacts},
+    client::DAEMONS,
+    health::NodeHealth,
+    roster::Roster,
+    tree,
+};
 
 /// The nodes of the cluster; an empty name if this node is in none.
 ///
@@ -28,12 +35,14 @@ pub async fn cluster(node: &ThisNode, roster: &Roster) -> Result<GetClusterRespo
     let mut nodes = Vec::new();
     for known in &conf.nodes {
         let gateway = token::gateway_of(&node.tree, known.name.as_str()).await;
+        let certificate_expires = certificate_end(node, known.name.as_str()).await;
         nodes.push(ClusterNode {
             name: known.name.to_string(),
             node_id: known.id.get(),
             votes: known.votes,
             link_addresses: known.addresses.values().cloned().collect(),
             gateway_address: gateway.unwrap_or_default(),
+            certificate_expires,
         });
     }
     let ca_fingerprint = node.identity.current().ca_fingerprint();
@@ -43,6 +52,13 @@ pub async fn cluster(node: &ThisNode, roster: &Roster) -> Result<GetClusterRespo
         nodes,
         ca_fingerprint: ca_fingerprint.map(|f| f.to_string()).unwrap_or_default(),
     })
+}
+
+/// When the certificate that a node has published ends.
+async fn certificate_end(node: &ThisNode, name: &str) -> Option<prost_types::Timestamp> {
+    let file = node.tree.read(&tree::certificate_path(name)).await.ok()??;
+    let found = ca::certificates(&file.text()).ok()?;
+    Some(CertificateFacts::from_der(found.first()?).ok()?.not_after.into())
 }
 
 /// This node's daemons, each with the reason why it does not serve.
