@@ -58,7 +58,8 @@ fn told(removed: Removed, heard: &[Stranger]) -> RemovedNode {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Label {
-    node: String,
+    /// Not `node`: a scrape's own label of that name would hide it.
+    removed: String,
 }
 
 /// The metric `gateway_removed_node_transmitting`.
@@ -101,7 +102,7 @@ async fn look(node: &ThisNode, metric: &Transmitting) -> Result<(), Status> {
     let removed = if heard.is_empty() { Vec::new() } else { list(node).await? };
     let sending: Vec<&RemovedNode> = removed.iter().filter(|removed| removed.transmitting).collect();
     for removed in &sending {
-        let gauge = family.get_or_create(&Label { node: removed.name.clone() });
+        let gauge = family.get_or_create(&Label { removed: removed.name.clone() });
         if gauge.set(1) == 0 {
             let addresses = removed.link_addresses.join(", ");
             tracing::warn!(
@@ -112,7 +113,7 @@ async fn look(node: &ThisNode, metric: &Transmitting) -> Result<(), Status> {
         }
     }
     for removed in removed.iter().filter(|removed| sending.iter().all(|other| other.name != removed.name)) {
-        family.remove(&Label { node: removed.name.clone() });
+        family.remove(&Label { removed: removed.name.clone() });
     }
     if removed.is_empty() {
         family.clear();
