@@ -9,8 +9,8 @@ use std::{
 use clap::{CommandFactory, FromArgMatches};
 
 use super::{
-    Cli, Command, add, apiver, cfg, completion, create, delnode, doctor, expected, guests, help, keygen, log, man,
-    netcheck, nodes, qdevice, status, token, updatecerts,
+    Cli, Command, add, apiver, cfg, completion, create, delnode, doctor, expected, guests, help, keygen, log,
+    man, netcheck, nodes, qdevice, status, token, updatecerts,
 };
 use crate::{
     args::Options,
