@@ -22,6 +22,7 @@ use quorate_proto::{
     },
     guest::v1::guest_service_client::GuestServiceClient,
     membership::v1::membership_service_client::MembershipServiceClient,
+    migration::v1::migration_service_client::MigrationServiceClient,
     quorum::v1::quorum_service_client::QuorumServiceClient,
 };
 use tonic::{Code, Request, Status};
@@ -98,6 +99,12 @@ impl Client {
     #[must_use]
     pub fn guests(&self) -> GuestServiceClient<DaemonChannel> {
         GuestServiceClient::new(self.channel.clone())
+    }
+
+    /// Guests on their way.
+    #[must_use]
+    pub fn migrations(&self) -> MigrationServiceClient<DaemonChannel> {
+        MigrationServiceClient::new(self.channel.clone())
     }
 
     /// The ring.

@@ -5,6 +5,7 @@
 mod config;
 mod entries;
 mod list;
+mod migrate;
 mod power;
 mod run;
 
@@ -60,4 +61,7 @@ pub(crate) enum Command {
     Reset(power::ResetArgs),
     Wait(power::WaitArgs),
     Monitor(power::MonitorArgs),
+    Migrate(migrate::MigrateArgs),
+    Migrations(migrate::MigrationsArgs),
+    MigrateCancel(migrate::CancelArgs),
 }

@@ -8,7 +8,7 @@ use std::{
 
 use clap::Parser as _;
 
-use super::{Cli, Command, config, list, power};
+use super::{Cli, Command, config, list, migrate, power};
 use crate::{
     client::{self, Client},
     error::Error,
@@ -63,6 +63,9 @@ const fn name(command: &Command) -> &'static str {
         Command::Reset(_) => "qm reset",
         Command::Wait(_) => "qm wait",
         Command::Monitor(_) => "qm monitor",
+        Command::Migrate(_) => "qm migrate",
+        Command::Migrations(_) => "qm migrations",
+        Command::MigrateCancel(_) => "qm migrate-cancel",
     }
 }
 
@@ -81,6 +84,9 @@ async fn call(command: Command, client: &Client, out: &mut Output<'_>) -> Result
         Command::Reset(args) => power::reset(&args, client, out).await,
         Command::Wait(args) => power::wait(&args, client, out).await,
         Command::Monitor(args) => power::monitor(&args, client, out).await,
+        Command::Migrate(args) => migrate::migrate(args, client, out).await,
+        Command::Migrations(args) => migrate::migrations(&args, client, out).await,
+        Command::MigrateCancel(args) => migrate::cancel(&args, client, out).await,
     }
 }
 

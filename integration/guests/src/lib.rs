@@ -95,16 +95,27 @@ pub async fn status_is(node: &Node, vmid: &str, word: &str) {
     .await;
 }
 
-/// The counts that a guest has printed, in order.
+/// What a guest has printed on a node.
 #[must_use]
-pub fn counts(node: &Node, vmid: &str) -> Vec<u32> {
+pub fn printed(node: &Node, vmid: &str) -> String {
     let log: PathBuf = node.root().run_dir().join(format!("guests/{vmid}/serial.log"));
-    let text = String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned();
+    String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned()
+}
+
+/// The counts in what was printed, in order.
+#[must_use]
+pub fn counts_in(text: &str) -> Vec<u32> {
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
     whole
         .lines()
         .filter_map(|line| u32::from_str_radix(line.strip_prefix("C=")?.get(..8)?, 16).ok())
         .collect()
+}
+
+/// The counts that a guest has printed, in order.
+#[must_use]
+pub fn counts(node: &Node, vmid: &str) -> Vec<u32> {
+    counts_in(&printed(node, vmid))
 }
 
 /// Waits until a guest has counted so far, and proves that it never left out or repeated a number.

@@ -32,6 +32,11 @@ pub fn error<K: Into<String>, V: ToString>(
     Status::with_error_details(code, message, ErrorDetails::with_error_info(reason, DOMAIN, metadata))
 }
 
+/// A status with a reason that came as text, such as from a message that told how something ended.
+pub fn error_named(code: Code, reason: &str, message: impl Into<String>) -> Status {
+    Status::with_error_details(code, message, ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new()))
+}
+
 /// INVALID_ARGUMENT for one field of the request.
 pub fn invalid_field(field: impl Into<String>, description: impl Into<String>) -> Status {
     let (field, description) = (field.into(), description.into());

@@ -261,33 +261,35 @@ fn exists(vmid: Vmid, node: &str, status: tonic::Status) -> Error {
 }
 
 fn set(config: &mut VmConfig, key: &str, value: &str, runs: bool) {
-    keep_replaced(config, key, runs);
     if runs && !keys::takes_effect_at_once(key) {
-        config.set_pending(key, value)
-    } else {
-        config.set(key, value)
+        return config.set_pending(key, value);
     }
+    let replaced = volume_at(config, key);
+    config.set(key, value);
+    keep(config, replaced);
 }
 
 fn remove(config: &mut VmConfig, key: &str, runs: bool) {
-    keep_replaced(config, key, runs);
     if runs && !keys::takes_effect_at_once(key) {
-        config.remove_pending(key)
-    } else {
-        drop(config.remove(key))
+        return config.remove_pending(key);
     }
+    let replaced = volume_at(config, key);
+    config.remove(key);
+    keep(config, replaced);
 }
 
-/// The volume of a disk that is taken away stays the guest's, as `unusedN`.
-fn keep_replaced(config: &mut VmConfig, key: &str, runs: bool) {
-    let drive = Slot::of(key).filter(|_| !runs).and_then(|slot| Drive::parse(slot, config.get(key)?).ok());
-    let Some(volume) = drive.as_ref().and_then(Drive::volume).filter(|volume| !volume.is_iso()) else {
-        return;
-    };
+/// The volume of a disk; `None` for other keys and ISO images.
+fn volume_at(config: &VmConfig, key: &str) -> Option<VolumeId> {
+    let drive = Slot::of(key).and_then(|slot| Drive::parse(slot, config.get(key)?).ok())?;
+    drive.volume().filter(|volume| !volume.is_iso()).cloned()
+}
+
+/// The volume of a disk that was taken away stays the guest's, as `unusedN`. One whose options alone were changed is in use.
+fn keep(config: &mut VmConfig, replaced: Option<VolumeId>) {
+    let Some(volume) = replaced.filter(|volume| !volumes_of(config).contains(volume)) else { return };
     let free = (0..256).map(|number| format!("unused{number}")).find(|key| config.get(key).is_none());
     if let Some(free) = free {
-        let volume = volume.to_string();
-        config.set(&free, &volume);
+        config.set(&free, &volume.to_string());
     }
 }
 
@@ -304,6 +306,15 @@ mod tests {
         let mut config = config("virtio0: local:100/a.raw,size=1G\n");
         remove(&mut config, "virtio0", false);
         assert_eq!(config.to_string(), "unused0: local:100/a.raw\n");
+    }
+
+    #[test]
+    fn a_disk_whose_options_alone_are_changed_is_not_unused() {
+        let mut config = config("virtio0: local:100/a.raw,size=1G\n");
+        set(&mut config, "virtio0", "local:100/a.raw,shared=1", false);
+        assert_eq!(config.to_string(), "virtio0: local:100/a.raw,shared=1\n");
+        set(&mut config, "virtio0", "local:100/b.raw", false);
+        assert_eq!(config.to_string(), "unused0: local:100/a.raw\nvirtio0: local:100/b.raw\n");
     }
 
     #[test]

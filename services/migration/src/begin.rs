@@ -24,7 +24,7 @@ use tonic::{Code, Status};
 use crate::{
     Node, error,
     local::{READ, WRITE},
-    records,
+    receive, records,
 };
 
 /// How long a guest may be stopped unless its configuration says otherwise. Source: qm.conf, `migrate_downtime`.
@@ -153,6 +153,8 @@ async fn lock_and_check(
     let lock = BeginMigrationRequest { vmid, migration_id: id.to_string(), target: request.target.clone() };
     let facts = node.local.support().begin_migration(deadline(lock, WRITE)).await?.into_inner();
     let mut obstacles = here(request, &record, &facts);
+    // The network is one of both nodes, or it is mistaken.
+    obstacles.extend(receive::address(node, &network).await.err());
     let local: Vec<&GuestVolume> =
         facts.volumes.iter().filter(|volume| !volume.shared && !volume.read_only).collect();
     let volumes: Vec<IncomingVolume> = local.iter().map(|volume| incoming_volume(volume, request)).collect();

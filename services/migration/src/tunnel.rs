@@ -194,3 +194,49 @@ async fn carry(mut qemu: UnixStream, mut other: impl AsyncRead + AsyncWrite + Un
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+    fn line(channel: &str, secret: &str) -> String {
+        let (id, channel, secret) = ("m100-1".to_owned(), channel.to_owned(), secret.to_owned());
+        Purpose { id, channel, secret }.line().trim_end().to_owned()
+    }
+
+    /// Whether an entrance lets a connection in.
+    fn admits(plain_memory: bool, line: &str, protection: Protection) -> bool {
+        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new()));
+        let entrance = Entrance {
+            id: "m100-1".to_owned(),
+            secret: SECRET.to_owned(),
+            memory: "memory".into(),
+            disks: "disks".into(),
+            plain_memory,
+            tls: Arc::new(config),
+        };
+        admit(&entrance, line.as_bytes(), protection).is_ok()
+    }
+
+    #[test]
+    fn disks_are_never_taken_in_clear_and_memory_only_where_that_was_asked_for() {
+        for insecure in [false, true] {
+            assert!(admits(insecure, &line("disks", SECRET), Protection::Tls));
+            assert!(!admits(insecure, &line("disks", SECRET), Protection::Plain));
+            assert!(admits(insecure, &line("memory", SECRET), Protection::Tls));
+            assert_eq!(admits(insecure, &line("memory", SECRET), Protection::Plain), insecure);
+        }
+    }
+
+    #[test]
+    fn who_does_not_know_the_secret_is_refused() {
+        assert!(!admits(true, &line("memory", "another"), Protection::Plain));
+        assert!(!admits(true, "nonsense", Protection::Plain));
+    }
+}

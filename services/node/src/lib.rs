@@ -1,8 +1,8 @@
 //! All daemons of one node under one supervisor.
 //!
-//! It starts `membershipd`, `quorumd`, `configd`, `guestd` and `gatewayd`, starts again what ends, and stops them in the
-//! opposite order. It makes no decision of the cluster and keeps no state but process ids; a service manager that
-//! runs the five daemons one by one does as well.
+//! It starts `membershipd`, `quorumd`, `configd`, `guestd`, `migrationd` and `gatewayd`, starts again what ends, and
+//! stops them in the opposite order. It makes no decision of the cluster and keeps no state but process ids; a service
+//! manager that runs the six daemons one by one does as well.
 //!
 //! - A daemon that ends is started again after a pause: see `restart.rs`. The others go on.
 //! - A daemon that does not answer any more, though it runs, is killed and started again: see `probe.rs`.
@@ -40,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 pub const NAME: &str = "quorate-node";
 
 /// The daemons in the order in which they are started: each knows only those before it.
-pub const DAEMONS: [&str; 5] = ["membershipd", "quorumd", "configd", "guestd", "gatewayd"];
+pub const DAEMONS: [&str; 6] = ["membershipd", "quorumd", "configd", "guestd", "migrationd", "gatewayd"];
 
 /// Why a node cannot be supervised.
 #[derive(Debug, thiserror::Error)]

@@ -102,13 +102,16 @@ async fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 #[tokio::test]
 async fn sigterm_stops_the_daemons_in_the_order_opposite_to_their_start() {
     let mut node = Node::start();
-    node.wait_for_lines("started", 5).await;
+    node.wait_for_lines("started", 6).await;
 
     node.signal_supervisor(Signal::SIGTERM);
     let status = node.supervisor.wait().await.unwrap();
 
     assert!(status.success());
-    assert_eq!(node.lines("stopped"), ["gatewayd", "guestd", "configd", "quorumd", "membershipd"]);
+    assert_eq!(
+        node.lines("stopped"),
+        ["gatewayd", "migrationd", "guestd", "configd", "quorumd", "membershipd"]
+    );
     assert_eq!(node.pid("quorumd"), None);
     assert_eq!(node.pid("quorate-node"), None);
 }
@@ -116,14 +119,14 @@ async fn sigterm_stops_the_daemons_in_the_order_opposite_to_their_start() {
 #[tokio::test]
 async fn a_killed_daemon_is_started_again_and_the_others_go_on() {
     let node = Node::start();
-    node.wait_for_lines("started", 5).await;
+    node.wait_for_lines("started", 6).await;
     let ring = node.pid("membershipd");
     let killed = wait_for("the process id of quorumd", || node.pid("quorumd")).await;
 
     kill(killed, Signal::SIGKILL).unwrap();
 
-    let started = node.wait_for_lines("started", 6).await;
-    assert_eq!(started[5], "quorumd");
+    let started = node.wait_for_lines("started", 7).await;
+    assert_eq!(started[6], "quorumd");
     wait_for("a new process id", || node.pid("quorumd").filter(|pid| *pid != killed)).await;
     assert_eq!(node.pid("membershipd"), ring);
 }
@@ -160,14 +163,14 @@ fn serving() -> String {
 #[tokio::test]
 async fn a_daemon_that_hangs_is_killed_and_started_again_and_one_that_answers_is_not() {
     let node = Node::start_with(&serving(), "1");
-    node.wait_for_lines("answered", 5).await;
+    node.wait_for_lines("answered", 6).await;
     let hanging = wait_for("the process id of quorumd", || node.pid("quorumd")).await;
     let other = wait_for("the process id of configd", || node.pid("configd")).await;
 
     kill(hanging, Signal::SIGSTOP).unwrap();
 
-    let started = node.wait_for_lines("started", 6).await;
-    assert_eq!(started[5], "quorumd");
+    let started = node.wait_for_lines("started", 7).await;
+    assert_eq!(started[6], "quorumd");
     wait_for("a new process id", || node.pid("quorumd").filter(|pid| *pid != hanging)).await;
     assert_eq!(node.pid("configd"), Some(other));
 }
@@ -175,15 +178,22 @@ async fn a_daemon_that_hangs_is_killed_and_started_again_and_one_that_answers_is
 #[tokio::test]
 async fn daemons_end_when_their_supervisor_is_killed() {
     let node = Node::start();
-    node.wait_for_lines("started", 5).await;
+    node.wait_for_lines("started", 6).await;
 
     node.signal_supervisor(Signal::SIGKILL);
 
-    let mut stopped = node.wait_for_lines("stopped", 5).await;
+    let mut stopped = node.wait_for_lines("stopped", 6).await;
     stopped.sort();
     assert_eq!(
         stopped,
-        ["configd alone", "gatewayd alone", "guestd alone", "membershipd alone", "quorumd alone"]
+        [
+            "configd alone",
+            "gatewayd alone",
+            "guestd alone",
+            "membershipd alone",
+            "migrationd alone",
+            "quorumd alone"
+        ]
     );
 }
 
