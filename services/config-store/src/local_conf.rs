@@ -97,6 +97,12 @@ impl ConfFile {
         Self::parse(tree.print().as_bytes()).ok()
     }
 
+    /// Whether nothing but the version differs.
+    pub(crate) fn is_same_beside_version(&self, other: &Self) -> bool {
+        let text = |file: &Self| file.with_version(0).map(|file| file.text);
+        text(self) == text(other)
+    }
+
     /// Whether using this file after another one can break the ring: anything but who is a member, and with which votes.
     pub(crate) fn is_risky_after(&self, before: &Self) -> bool {
         let totem = |file: &Self| corosync_conf::Totem { config_version: 0, ..file.conf.totem.clone() };
