@@ -220,8 +220,9 @@ impl Task {
                 ConfOutput::Activate(conf) => self.activate(conf).await,
                 ConfOutput::TakeBack { conf, reason } => {
                     // What differs by its version only has come back already: another try would end the same way.
-                    let file = ConfFile::local(&self.parts.root)
-                        .filter(|file| self.offered.as_ref().is_none_or(|offered| !offered.is_same_beside_version(file)));
+                    let file = ConfFile::local(&self.parts.root).filter(|file| {
+                        self.offered.as_ref().is_none_or(|offered| !offered.is_same_beside_version(file))
+                    });
                     self.back = file.and_then(|file| Back::of(conf, &file, reason));
                     self.put_back().await;
                 }
