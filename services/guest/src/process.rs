@@ -18,7 +18,7 @@ pub(crate) struct Process {
 impl Process {
     /// The process that a file names, if it runs and its command line has the argument `mark`.
     pub(crate) fn of_file(path: &Path, mark: &str) -> Option<Self> {
-        let pid: i32 = fs::read_to_string(path).ok()?.trim().parse().ok()?;
+        let pid = fs::read_to_string(path).ok()?.trim().parse().ok().filter(|pid: &i32| *pid > 0)?;
         let descriptor = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
         let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let is_it = command.split(|byte| *byte == 0).any(|word| word == mark.as_bytes());

@@ -83,7 +83,7 @@ struct SetupArgs {
     #[arg(long, value_name = "FILE", requires = "ca")]
     certificate: Option<PathBuf>,
     /// Have the certificate signed through ssh as root
-    #[arg(long, visible_alias = "use-ssh", conflicts_with_all = ["ca", "insecure"])]
+    #[arg(long = "use_ssh", conflicts_with_all = ["ca", "insecure"])]
     use_ssh: bool,
     /// Do without encryption: only for a network that you trust
     #[arg(long, conflicts_with = "ca")]
