@@ -9,9 +9,10 @@ SEEDS ?= 1..200
 # The lock file says what is built; the same packages are always built together, so that nothing is built twice.
 FLAGS := --workspace --locked
 # The tests that run whole nodes, for cargo-nextest; and their files.
-NODES := package(cluster-tests) | package(interop-tests) | binary_id(faults::short)
+NODES := package(cluster-tests) | package(interop-tests) | package(guest-tests) | binary_id(faults::short)
 NODE_TESTS := $(patsubst %.rs,--test %,$(notdir $(wildcard \
-    integration/cluster/tests/*.rs integration/interop/tests/*.rs integration/faults/tests/*.rs)))
+    integration/cluster/tests/*.rs integration/interop/tests/*.rs integration/guests/tests/*.rs \
+    integration/faults/tests/*.rs)))
 
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
@@ -48,7 +49,7 @@ unit: build ## All tests of all crates but those with whole nodes
 	    $(CARGO) test $(FLAGS) --doc; \
 	else \
 	    $(CARGO) test $(FLAGS) --lib --bins && \
-	    $(CARGO) test $(FLAGS) --exclude cluster-tests --exclude interop-tests --exclude faults --test '*' && \
+	    $(CARGO) test $(FLAGS) --exclude cluster-tests --exclude interop-tests --exclude guest-tests --exclude faults --test '*' && \
 	    $(CARGO) test $(FLAGS) --doc; \
 	fi
 
