@@ -6,6 +6,9 @@ use std::{collections::BTreeSet, fs, path::Path};
 use cluster_tests::{Lab, cli, metrics::Page, wait};
 use playground::Node;
 
+/// Documented, but on a page only while it is so.
+const ONLY_WHEN_IT_HAPPENS: [&str; 1] = ["gateway_removed_node_transmitting"];
+
 async fn page(node: &Node) -> Page {
     wait::until("the page of metrics", async || Page::of(node).await).await
 }
@@ -27,6 +30,8 @@ fn documented() -> BTreeSet<String> {
     let text =
         fs::read_to_string(here.join("../../docs/operations/observability.md")).expect("the page is there");
     let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+    // The table of alerts has its own test.
+    let rows = rows.filter(|cell| !cell.starts_with("Quorate"));
     let names = rows.flat_map(|cell| cell.split(", ").map(|name| name.trim_matches('`').to_owned()));
     names
         .flat_map(|name| {
@@ -54,6 +59,7 @@ async fn the_page_has_the_documented_names_and_no_others() {
     let page = page(lab.node(1)).await;
     let seen: BTreeSet<String> = page.names().map(|sample| family(sample).to_owned()).collect();
     let mut documented = documented();
+    documented.retain(|name| !ONLY_WHEN_IT_HAPPENS.contains(&name.as_str()));
     assert!(documented.len() > 20, "the table was read: {documented:?}");
     documented.insert("quorate_daemon_up".to_owned());
 
@@ -82,7 +88,8 @@ async fn a_write_is_counted_on_every_node_and_its_call_on_the_one_that_was_asked
     cli::done(lab.node(2), &["cfg", "put", "counted", "/etc/hostname"]).await;
 
     for (node, before) in lab.all().into_iter().zip(&before) {
-        let one_more = |sample| (sample, before.value(sample).expect("it was there") + 1.0);
+        // Creating and joining writes in transactions: there may have been no put before.
+        let one_more = |sample| (sample, before.value(sample).unwrap_or(0.0) + 1.0);
         shows(node, &[one_more(PUTS), one_more(VERSION), ("store_writable{daemon=\"configd\"}", 1.0)]).await;
         let calls = ["rpc_server_call_duration_seconds_count", "daemon=\"configd\"", "ConfigService/Put"];
         let asked = page(node).await.sum(&calls) - before.sum(&calls);

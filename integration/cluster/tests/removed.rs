@@ -23,8 +23,12 @@ async fn ring(node: &Node) -> GetStatusResponse {
 /// Waits until each of the nodes uses another key than the one of before, and refuses that.
 async fn all_have_a_new_key(nodes: &[&Node], old: &[u8]) {
     for node in nodes {
-        let key = fs::read(node.root().authkey()).expect("there is a key");
-        assert_ne!(key, old, "{} has the old key", node.name());
+        // The key comes into force with the new corosync.conf, once all members have stored that.
+        wait::until("a new key", async || {
+            let key = fs::read(node.root().authkey()).map_err(|error| error.to_string())?;
+            if key == old { Err(format!("{} has the old key", node.name())) } else { Ok(()) }
+        })
+        .await;
         wait::until("the old key is refused", async || {
             let log = fs::read_to_string(node.log("membershipd")).map_err(|error| error.to_string())?;
             let done = log.contains("packets with the old key are refused");

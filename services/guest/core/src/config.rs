@@ -280,11 +280,15 @@ pub fn is_key(text: &str) -> bool {
     begins && name.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'_' | b'-'))
 }
 
-/// A line of a description as it stands in the file: all but printable ASCII, and `%` and `:`, as `%XX`.
+/// A line of a description as it stands in the file: all but printable ASCII, `%`, `:`, and blanks at the end, which editors
+/// and readers drop, as `%XX`.
 fn encode(line: &str) -> String {
     let mut out = String::new();
-    for byte in line.bytes() {
-        let is_plain = matches!(byte, b'\t' | b' '..=b'~') && !matches!(byte, b'%' | b':');
+    let inner = line.trim_end_matches([' ', '\t']).len();
+    for (index, byte) in line.bytes().enumerate() {
+        let is_blank_at_end = index >= inner;
+        let is_plain =
+            matches!(byte, b'\t' | b' '..=b'~') && !matches!(byte, b'%' | b':') && !is_blank_at_end;
         if is_plain { out.push(byte.into()) } else { out.push_str(&format!("%{byte:02X}")) }
     }
     out
