@@ -126,6 +126,8 @@ class Live(unittest.TestCase):
     def test_2_every_metric_of_an_alert_is_there(self):
         read = [(alert, selector) for alert, text in rules.alerts().items() for selector in rules.selectors(text)]
         self.assertGreater(len(read), 20)
+        # Told only while a node that was removed is heard; cluster-tests' removed.rs removes one.
+        read = [(alert, selector) for alert, selector in read if "removed_node_transmitting" not in selector]
         until("alerts without data", lambda: self.silent(read))
 
     def test_3_alerts_fire_when_nodes_are_lost_and_end_when_they_are_back(self):
