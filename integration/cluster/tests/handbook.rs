@@ -53,7 +53,9 @@ impl Walk<'_> {
             let fits = fits(&self.here(&step.shown), &said) && (code == Some(0)) != expects_failure;
             if fits {
                 if step.command == "pvecm token create" {
-                    self.token = said.trim().to_owned();
+                    // The rest is what is said to the reader.
+                    let longest = said.split_whitespace().max_by_key(|word| word.len());
+                    self.token = longest.unwrap_or_default().to_owned();
                 }
                 return;
             }
