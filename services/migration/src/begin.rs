@@ -138,7 +138,7 @@ async fn take_back(node: &Node, vmid: u32, locked: Option<String>) {
         }
     }
     if let Err(status) = records::forget(&node.local, vmid).await {
-        tracing::warn!(vmid, error = status.message(), "the record of a migration stays behind for now");
+        tracing::warn!(vmid, error = status.message(), "the record of a migration stays behind");
     }
 }
 

@@ -249,7 +249,7 @@ impl Steps {
     pub(super) async fn forget(&self) {
         self.shared.closed.cancel();
         if let Err(status) = records::forget(&self.shared.node.local, self.shared.vmid).await {
-            tracing::warn!(error = status.message(), "the record stays behind for now");
+            tracing::warn!(error = status.message(), "the record stays behind");
         }
     }
 }
